@@ -1,0 +1,156 @@
+#pragma once
+
+#include "protocol/frame.hpp"
+#include "protocol/messages.capnp.h"
+#include "protocol/records.capnp.h"
+
+#include <caf/replies_to.hpp>
+#include <caf/typed_actor.hpp>
+
+/// Every actor interface of the system: one look shows who may ask whom for what.
+///
+/// All requests and answers are frames (protocol/messages.capnp); an answer may always be a
+/// `caf::error` of actors/error.hpp instead. Names in capitals are actors.
+///
+///   GATEWAY ──▶ OPERATIONS ──▶ OPERATION ──▶ INSTANCE ──▶ VM
+///      │             │             │            │ ├─▶ IMAGES ─▶ IMAGE ─▶ STORE
+///      │             │             │            │ └─▶ SCHEDULER
+///      │             │             └──▶ IMPORT ─┘
+///      ├──▶ IMAGES   └──▶ CATALOG WRITER
+///      └──▶ CATALOG READER
+namespace coppice {
+
+/// One-way message.
+template <class T>
+using tell = caf::reacts_to<frame<T>>;
+
+/// Request and answer.
+template <class Request, class Answer>
+using ask = typename caf::replies_to<frame<Request>>::template with<frame<Answer>>;
+
+// -- catalog -------------------------------------------------------------------------------------
+
+/// Reads the catalog: short read transactions, never blocks on the writer.
+using catalog_reader_actor = caf::typed_actor<
+  /// By the digest of its text. unauthorised: unknown or expired.
+  ask<proto::FindToken, proto::TokenRecord>,
+  /// One image with any one of its tags. not_found.
+  ask<proto::GetImage, proto::ImageRow>,
+  /// The image that carries exactly this tag. not_found.
+  ask<proto::ResolveTag, proto::ImageRow>,
+  /// A page, newest first; with a tag prefix the exact match first.
+  ask<proto::ListImages, proto::ImagePage>,
+  /// The whole record. not_found.
+  ask<proto::GetOperation, proto::OperationRecord>,
+  /// A page, newest first.
+  ask<proto::ListOperations, proto::OperationPage>,
+  /// A run of consecutive events.
+  ask<proto::ListEvents, proto::EventPage>,
+  /// By digest or id. not_found.
+  ask<proto::GetFile, proto::FileRecord>,
+  /// A page, latest upload first.
+  ask<proto::ListFiles, proto::FilePage>,
+  /// Every operation that is not terminal, of all projects, oldest first; used at start.
+  ask<proto::ListUnfinished, proto::UnfinishedPage>,
+  /// How many operations of a project hold a slot.
+  ask<proto::CountActive, proto::ActiveCounts>>;
+
+/// The one writer. Requests that wait together share one durable transaction (group commit);
+/// each is answered after that commit.
+using catalog_writer_actor = caf::typed_actor<
+  ask<proto::PutOperation, proto::Done>, //
+  ask<proto::AppendEvents, proto::Done>,
+  /// Record, events, image and tag together; the password of an import is erased.
+  ask<proto::FinishOperation, proto::Done>,
+  /// Moves the tag if another image has it. not_found: no such image.
+  ask<proto::SetTag, proto::ImageRow>,
+  /// not_found: no such image, or the tag is not on it.
+  ask<proto::RemoveTag, proto::Done>,
+  /// Answers the record as stored: a known digest keeps its id and creation time.
+  ask<proto::PutFile, proto::FileRecord>>;
+
+// -- store ---------------------------------------------------------------------------------------
+
+/// Owns the files of the store: overlays, sealed images, uploaded blobs.
+using store_actor = caf::typed_actor<
+  /// Makes an empty overlay over a sealed image. storage; not_found: the parent's file is missing.
+  ask<proto::AttachOverlay, proto::OverlayAttached>,
+  /// Checks header and file system, makes file and name durable. After the answer the image file
+  /// is in place; it counts only once the catalog has its record. damaged; storage.
+  ask<proto::SealOverlay, proto::OverlaySealed>,
+  /// Removes an overlay, or a sealed file whose record was never committed.
+  ask<proto::DiscardOverlay, proto::Done>,
+  /// Uploads: begin, append one chunk at a time, finish (or abort). Idle uploads are dropped.
+  ask<proto::BeginBlob, proto::BlobUpload>, //
+  ask<proto::AppendBlob, proto::Done>,      //
+  ask<proto::FinishBlob, proto::BlobStored>, tell<proto::AbortBlob>,
+  /// A piece of a stored blob; empty at its end. not_found.
+  ask<proto::ReadBlob, proto::BlobChunk>>;
+
+// -- images --------------------------------------------------------------------------------------
+
+/// One image in use: its pins and inspect sessions. Ends when it has neither.
+using image_actor = caf::typed_actor<
+  ask<proto::PinImage, proto::ImageRow>, //
+  tell<proto::UnpinImage>,
+  /// Starts a reader process on one path. not_found, wrong_type, damaged, busy.
+  ask<proto::InspectOpen, proto::InspectSession>,
+  /// The next piece; one request at a time for a session.
+  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
+
+/// The directory of image actors: spawns one for an image on first use and passes requests on.
+using images_actor = caf::typed_actor<
+  ask<proto::PinImage, proto::ImageRow>, //
+  tell<proto::UnpinImage>,               //
+  ask<proto::InspectOpen, proto::InspectSession>,
+  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
+
+// -- operations ----------------------------------------------------------------------------------
+
+/// The durable record of one piece of work: its state, its event log, its cancellation.
+using operation_actor = caf::typed_actor<
+  /// Ends CANCELLED, durably, at once; the work is told to leave nothing. conflict: terminal.
+  ask<proto::CancelOperation, proto::OperationRecord>,
+  ask<proto::FlushOperation, proto::Done>,
+  /// From the work, in this order; output any number of times.
+  tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::OperationOutput>,
+  tell<proto::OperationOutcome>,
+  /// After outcome or abort: nothing of the work is left; the operation actor ends.
+  tell<proto::WorkGone>>;
+
+/// The directory of live operations: makes them, brings them back at start, routes to them.
+using operations_actor = caf::typed_actor<
+  /// Answered when the PENDING record is durable. busy: too many wait.
+  ask<proto::StartOperation, proto::OperationRecord>,
+  /// not_found; conflict: it is terminal.
+  ask<proto::CancelOperation, proto::OperationRecord>, //
+  ask<proto::FlushOperation, proto::Done>>;
+
+/// The work of an operation: an instance (one command in one microVM) or an import. It begins by
+/// itself, reports to its operation, and obeys an abort at any point.
+using work_actor = caf::typed_actor<tell<proto::AbortWork>,
+                                    /// From the VM of an instance.
+                                    tell<proto::GuestSaid>, tell<proto::VmFailed>>;
+
+// -- scheduler -----------------------------------------------------------------------------------
+
+/// Grants slots in order of arrival, up to the configured numbers of VMs and imports.
+using scheduler_actor = caf::typed_actor<
+  /// Answered when the slot is granted; cancelled: released while it waited.
+  ask<proto::AcquireSlot, proto::SlotGranted>, tell<proto::ReleaseSlot>,
+  /// No VM slot is granted before this.
+  tell<proto::SlotsReady>>;
+
+// -- virtual machines ----------------------------------------------------------------------------
+
+/// Supervisor of one QEMU process. Its owner starts it once and stops it once; when the owner or
+/// the daemon dies, the process dies.
+using vm_actor = caf::typed_actor<
+  /// Boots and waits for the agent's READY. vm: with the last console lines.
+  ask<proto::StartVm, proto::VmReady>,
+  /// busy: the channel's queue is full, try after the next answer.
+  ask<proto::SendToGuest, proto::Done>,
+  /// Answered when the process is gone.
+  ask<proto::StopVm, proto::VmStopped>>;
+
+} // namespace coppice

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace coppice {
+
+/// Everything an operator can set: one field for each key of configs/coppice.ini, which explains
+/// them. Filled by gateway/cli/settings_file.hpp; given to the parts by main.
+struct settings {
+  std::filesystem::path state_dir = "/var/lib/coppice";
+
+  struct {
+    std::string listen = "127.0.0.1:8080";
+    std::uint64_t json_body_bytes_max = 18u << 20; ///< fits limits::stdin_bytes_max as base64
+    std::uint64_t upload_bytes_max = 1ull << 30;
+    std::uint32_t connections_max = 10'000;
+    std::chrono::seconds idle_timeout{120};
+  } http;
+
+  struct {
+    std::string qemu = "qemu-system-x86_64";
+    std::filesystem::path kernel;      ///< empty: guest/vmlinux beside the program
+    std::filesystem::path initramfs;   ///< empty: guest/initramfs.cpio beside the program
+    std::string accelerator = "auto";  ///< auto, kvm, tcg
+    std::uint32_t memory_mib = 256;
+    std::uint32_t cpus = 1;
+    std::uint32_t running_max = 0;     ///< 0: cores under TCG, four times the cores under KVM
+    std::chrono::seconds boot_timeout{60};
+    std::chrono::seconds probe_timeout{10};
+    std::chrono::seconds stop_grace{20}; ///< host deadline = command's timeout + this
+  } vm;
+
+  struct {
+    std::string skopeo = "skopeo";
+    std::vector<std::string> insecure_registries; ///< HOST or HOST:PORT, spoken to over plain HTTP
+    std::uint32_t running_max = 2;
+    std::chrono::seconds timeout_max{3600};
+    std::uint64_t content_bytes_max = 32ull << 30;
+  } import;
+
+  struct {
+    std::chrono::seconds instance_timeout_default{60};
+    std::chrono::seconds instance_timeout_max{3600};
+    std::uint64_t layer_bytes_max = 12ull << 30;
+    std::uint32_t pending_max = 10'000; ///< operations that wait for a slot; beyond: 429
+    std::uint32_t inspect_sessions_max = 16;
+    std::chrono::seconds inspect_idle_timeout{30};
+  } limits;
+
+  struct {
+    std::string level = "info"; ///< trace, debug, info, warn, error
+    std::string file;           ///< empty: standard error
+  } log;
+
+  // -- derived -------------------------------------------------------------------------------------
+
+  std::filesystem::path kernel_path() const;
+  std::filesystem::path initramfs_path() const;
+  std::filesystem::path admin_socket_path() const { return state_dir / "admin.sock"; }
+};
+
+} // namespace coppice

@@ -1,0 +1,194 @@
+@0x93e07f52d6ab1c66;
+# What actors say to each other: one struct a request and one a reply, carried by frame<T>
+# (protocol/frame.hpp). No paths, pointers or descriptors: a peer may live on another node.
+# Which actor takes which, and what it answers, is in actors/interfaces.hpp.
+
+using Cxx = import "/capnp/c++.capnp";
+using Types = import "types.capnp";
+using Records = import "records.capnp";
+using Events = import "events.capnp";
+using Guest = import "guest.capnp";
+using Inspect = import "inspect.capnp";
+$Cxx.namespace("coppice::proto");
+
+struct Done {}
+# The answer that has nothing to tell but that it worked, durably where the request says so.
+
+# -- catalog, reading ----------------------------------------------------------------------------
+
+struct FindToken { sha256 @0 :Data; }                        # -> TokenRecord
+
+struct GetImage { project @0 :Text; id @1 :Types.Uuid; }     # -> ImageRow
+struct ResolveTag { project @0 :Text; tag @1 :Text; }        # -> ImageRow
+struct ImageRow { image @0 :Records.ImageRecord; tag @1 :Text; }
+# `tag` is empty for an untagged row. An image with several tags has one row for each.
+
+struct ListImages {
+  project @0 :Text;
+  limit @1 :UInt32;
+  offset @2 :UInt64;
+  sinceUnixNs @3 :Int64 = -0x8000000000000000;               # inclusive bounds on createdAt
+  untilUnixNs @4 :Int64 = 0x7fffffffffffffff;
+  taggedOnly @5 :Bool;
+  tagPrefix @6 :Text;                                        # exact match first; empty: no filter
+  id @7 :Types.Uuid;                                         # absent: no filter
+}
+struct ImagePage { rows @0 :List(ImageRow); }
+
+struct GetOperation { project @0 :Text; id @1 :Types.Uuid; } # -> OperationRecord
+struct ListOperations {
+  project @0 :Text;
+  limit @1 :UInt32;
+  offset @2 :UInt64;
+  sinceUnixNs @3 :Int64 = -0x8000000000000000;
+  untilUnixNs @4 :Int64 = 0x7fffffffffffffff;
+  filterStatus @5 :Bool;
+  status @6 :Types.OperationStatus;
+  filterKind @7 :Bool;
+  kind @8 :Types.OperationKind;
+}
+struct OperationPage { rows @0 :List(Records.OperationRecord); }
+# Rows carry no stdin and no file lists: a page stays small.
+
+struct ListEvents {
+  operation @0 :Types.Uuid;
+  firstId @1 :UInt64;
+  maxBytes @2 :UInt32;                                       # stop after the event that reaches it
+}
+struct EventPage { events @0 :List(Events.Event); }          # empty: nothing from firstId on (yet)
+
+struct GetFile {
+  project @0 :Text;
+  sha256 @1 :Data;                                           # either this
+  id @2 :Types.Uuid;                                         # or this
+}                                                            # -> FileRecord
+struct ListFiles {
+  project @0 :Text;
+  limit @1 :UInt32;
+  offset @2 :UInt64;
+  sinceUnixNs @3 :Int64 = -0x8000000000000000;               # bounds on updatedAt
+  untilUnixNs @4 :Int64 = 0x7fffffffffffffff;
+}
+struct FilePage { rows @0 :List(Records.FileRecord); }
+
+struct ListUnfinished {}                                     # every project's non-terminal operations
+struct UnfinishedPage { rows @0 :List(Records.OperationRecord); }   # oldest first, whole records
+
+struct CountActive { project @0 :Text; }
+struct ActiveCounts { instances @0 :UInt32; imports @1 :UInt32; }   # executing or assigned
+
+# -- catalog, writing: answered when the change is durable ---------------------------------------
+
+struct PutOperation { record @0 :Records.OperationRecord; }  # create or replace, not terminal -> Done
+struct AppendEvents { operation @0 :Types.Uuid; events @1 :List(Events.Event); }   # -> Done
+struct FinishOperation {
+  # The terminal record, its last events, the new image and its tag, in one transaction.
+  record @0 :Records.OperationRecord;
+  events @1 :List(Events.Event);
+  image @2 :Records.ImageRecord;
+  hasImage @3 :Bool;
+  tag @4 :Text;                                              # moved to the result image; empty: none
+}                                                            # -> Done
+struct SetTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }      # -> ImageRow; not_found
+struct RemoveTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }   # empty tag: all -> Done; not_found
+struct PutFile { record @0 :Records.FileRecord; }            # known sha256: keeps the id -> FileRecord as stored
+
+# -- store: overlays, sealing, blobs -------------------------------------------------------------
+
+struct AttachOverlay {
+  overlay @0 :Types.Uuid;                                    # the id that the image will have
+  parent @1 :Types.Uuid;
+}                                                            # -> OverlayAttached
+struct OverlayAttached { virtualSizeBytes @0 :UInt64; }
+struct SealOverlay {
+  # The disk must be closed to writes. Refuses a file system that does not say that it is clean.
+  overlay @0 :Types.Uuid;
+  parent @1 :Types.Uuid;                                     # absent for an import
+}                                                            # -> OverlaySealed, durable
+struct OverlaySealed { sizeBytes @0 :UInt64; }
+struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> Done; an unknown one is fine
+
+struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large
+struct BlobUpload { upload @0 :UInt64; }
+struct AppendBlob { upload @0 :UInt64; data @1 :Data; }      # -> Done; answer one before sending the next
+struct FinishBlob { upload @0 :UInt64; }                     # -> BlobStored, durable
+struct BlobStored { sha256 @0 :Data; sizeBytes @1 :UInt64; }
+struct AbortBlob { upload @0 :UInt64; }
+struct ReadBlob { sha256 @0 :Data; offset @1 :UInt64; maxBytes @2 :UInt32; }   # -> BlobChunk; empty at the end
+struct BlobChunk { data @0 :Data; }
+
+# -- images --------------------------------------------------------------------------------------
+
+struct InspectOpen {
+  project @0 :Text;
+  image @1 :Types.Uuid;
+  verb @2 :Inspect.InspectVerb;
+  path @3 :Text;
+}                                                            # -> InspectSession; not_found, wrong_type, damaged, busy
+struct InspectSession { session @0 :UInt64; sizeBytes @1 :UInt64; }
+struct InspectNext { image @0 :Types.Uuid; session @1 :UInt64; }     # -> InspectChunk
+struct InspectChunk {
+  union {
+    entries @0 :List(Inspect.FileEntry);
+    data @1 :Data;
+    end @2 :Void;                                            # the session is over
+  }
+}
+struct InspectClose { image @0 :Types.Uuid; session @1 :UInt64; }
+
+struct PinImage { project @0 :Text; image @1 :Types.Uuid; operation @2 :Types.Uuid; }  # -> ImageRow
+struct UnpinImage { image @0 :Types.Uuid; operation @1 :Types.Uuid; }
+
+# -- operations ----------------------------------------------------------------------------------
+
+struct StartOperation {
+  # Accept new work: answered when its record is durable, before anything runs.
+  project @0 :Text;
+  request :union {
+    instance @1 :Types.RunRequest;                           # image resolved, files resolved
+    import @2 :Types.ImportRequest;
+  }
+}                                                            # -> OperationRecord; busy
+struct CancelOperation { project @0 :Text; id @1 :Types.Uuid; }      # -> OperationRecord; not_found, conflict
+struct FlushOperation { id @0 :Types.Uuid; }
+# Everything seen so far is in the event log when this is answered -> Done (also when it is not live).
+
+struct OperationStarted { slotWaitUs @0 :UInt64; }           # work -> operation: a slot was granted
+struct OperationExecuting { event @0 :Events.Event; }        # work -> operation: the process runs
+struct OperationOutput { output @0 :Guest.FromGuest.Output; }        # work -> operation
+struct OperationOutcome {
+  # The end of the work, told once by the instance or import actor to its operation.
+  union {
+    success @0 :Void;
+    error @1 :Text;                                          # the operation FAILED
+  }
+  result @2 :Types.RunResult;
+  hasResult @3 :Bool;
+  image @4 :Records.ImageRecord;                             # sealed and durable, not yet committed
+  hasImage @5 :Bool;
+  phases @6 :Types.Phases;
+  existingImage @7 :Types.Uuid;                              # the result is an image that was there before
+}
+struct AbortWork { reason @0 :Text; }                        # operation -> work: stop, leave nothing
+struct WorkGone {}                                           # work -> operation: nothing of it is left
+
+# -- scheduler -----------------------------------------------------------------------------------
+
+struct AcquireSlot { operation @0 :Types.Uuid; project @1 :Text; kind @2 :Types.OperationKind; }
+# -> SlotGranted, when it is its turn; cancelled when released before
+struct SlotGranted { waitedUs @0 :UInt64; }
+struct ReleaseSlot { operation @0 :Types.Uuid; }             # granted or waiting; unknown is fine
+struct SlotsReady { runningMax @0 :UInt32; }                 # the accelerator is chosen: start granting
+
+# -- virtual machines ----------------------------------------------------------------------------
+
+struct StartVm { overlay @0 :Types.Uuid; operation @1 :Types.Uuid; }  # -> VmReady; vm_failed with the last console lines
+struct VmReady { bootUs @0 :UInt64; kernel @1 :Text; machine @2 :Text; accelerator @3 :Text; }
+struct StopVm {
+  # graceful: QMP quit, so that QEMU closes the disk; killed after a deadline. Else SIGKILL at once.
+  graceful @0 :Bool;
+}                                                            # -> VmStopped, when the process is gone
+struct VmStopped { killed @0 :Bool; }
+struct SendToGuest { message @0 :Guest.ToGuest; }            # -> Done once it is in the channel's queue
+struct GuestSaid { message @0 :Guest.FromGuest; }            # vm -> its owner
+struct VmFailed { text @0 :Text; }                           # vm -> its owner: it died or broke the protocol

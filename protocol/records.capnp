@@ -1,0 +1,67 @@
+@0xb8a4d5f1c0937e22;
+# What the catalog stores. Keys are in storage/catalog.hpp; the project is the first part of every
+# key that is listed or looked up by name.
+
+using Cxx = import "/capnp/c++.capnp";
+using Types = import "types.capnp";
+using Events = import "events.capnp";
+$Cxx.namespace("coppice::proto");
+
+struct ImageRecord {
+  # One immutable image; its blocks are in images/<id>.qcow2 of the store.
+  id @0 :Types.Uuid;
+  project @1 :Text;
+  parent @2 :Types.Uuid;      # the image it was branched from; absent for an import
+  operation @3 :Types.Uuid;   # the operation that made it
+  createdAtUnixNs @4 :Int64;
+  sizeBytes @5 :UInt64;       # allocated by its own file
+  depth @6 :UInt32;           # images below it in the chain
+  config @7 :Types.ImageConfig;
+  sourceDigest @8 :Text;      # sha256:… of the manifest it was imported from; else empty
+}
+
+struct OperationRecord {
+  id @0 :Types.Uuid;
+  project @1 :Text;
+  kind @2 :Types.OperationKind;
+  status @3 :Types.OperationStatus;
+  createdAtUnixNs @4 :Int64;
+  endedAtUnixNs @5 :Int64;    # 0 while it is not terminal
+  durationUs @6 :UInt64;      # of the work itself, on the monotonic clock
+  error @7 :Text;             # filled when FAILED
+  request :union {
+    instance @8 :Types.RunRequest;
+    import @9 :Types.ImportRequest;
+  }
+  resultImage @10 :Types.Uuid;
+  resultTag @11 :Text;
+  resultImageSizeBytes @12 :UInt64;
+  result @13 :Types.RunResult;
+  hasResult @14 :Bool;        # a process was started and its end is known
+  phases @15 :Types.Phases;
+  eventCount @16 :UInt64;     # events recorded so far
+}
+
+struct FileRecord {
+  # An uploaded file; its bytes are in blobs/<sha256> of the store.
+  id @0 :Types.Uuid;
+  project @1 :Text;
+  sha256 @2 :Data;            # 32 bytes
+  sizeBytes @3 :UInt64;
+  createdAtUnixNs @4 :Int64;
+  updatedAtUnixNs @5 :Int64;  # the latest upload of the same bytes
+}
+
+struct TokenRecord {
+  # A bearer token. Only the SHA-256 of its text is stored, as the key.
+  id @0 :Types.Uuid;
+  project @1 :Text;
+  createdAtUnixNs @2 :Int64;
+  expiresAtUnixNs @3 :Int64;  # 0: never
+  mayImport @4 :Bool = true;
+  maySpawn @5 :Bool = true;
+  maySpawnDisposable @6 :Bool = true;
+  mayList @7 :Bool = true;
+  mayCancel @8 :Bool = true;
+  maySetImageTag @9 :Bool = true;
+}

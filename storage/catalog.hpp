@@ -1,0 +1,99 @@
+#pragma once
+
+#include "protocol/frame.hpp"
+#include "protocol/messages.capnp.h"
+#include "protocol/records.capnp.h"
+#include "protocol/result.hpp"
+#include "protocol/uuid.hpp"
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+namespace coppice::storage {
+
+/// The durable records of a node: images, tags, operations and their events, files, tokens.
+///
+/// Problem: an acknowledged record must survive any crash, and a page of any listing must not cost
+/// more when there are a million rows. LMDB gives the first; keys give the second: the project is
+/// the first part of every key that is listed or looked up by name, then (for listings) the time.
+///
+/// Guarantee: a committed transaction is durable and all or nothing; reads see the latest commit
+/// and never wait for the writer. Reads may be called from any thread; write transactions begin
+/// and end on one thread, one at a time in this process.
+class catalog {
+public:
+  class transaction;
+  using sha256 = std::array<unsigned char, 32>;
+
+  /// Opens or creates `dir`. Another process may have it open too (the CLI makes tokens).
+  /// unsupported: written by a newer version.
+  static result<std::unique_ptr<catalog>> open(const std::filesystem::path& dir);
+
+  ~catalog();
+  catalog(const catalog&) = delete;
+  catalog& operator=(const catalog&) = delete;
+
+  // -- reading: what each answers is said in actors/interfaces.hpp ---------------------------------
+
+  result<frame<proto::TokenRecord>> find_token(proto::FindToken::Reader request) const;
+  result<frame<proto::ImageRow>> get_image(proto::GetImage::Reader request) const;
+  result<frame<proto::ImageRow>> resolve_tag(proto::ResolveTag::Reader request) const;
+  result<frame<proto::ImagePage>> list_images(proto::ListImages::Reader request) const;
+  result<frame<proto::OperationRecord>> get_operation(proto::GetOperation::Reader request) const;
+  result<frame<proto::OperationPage>> list_operations(proto::ListOperations::Reader request) const;
+  result<frame<proto::EventPage>> list_events(proto::ListEvents::Reader request) const;
+  result<frame<proto::FileRecord>> get_file(proto::GetFile::Reader request) const;
+  result<frame<proto::FilePage>> list_files(proto::ListFiles::Reader request) const;
+  result<frame<proto::UnfinishedPage>> list_unfinished() const;
+  result<frame<proto::ActiveCounts>> count_active(proto::CountActive::Reader request) const;
+
+  /// Whether any project has an image of that id; for removing leftovers.
+  bool has_image(const uuid& image) const;
+
+  /// The newest image of the project that was imported from this manifest digest. not_found.
+  result<frame<proto::ImageRow>> find_by_source(std::string_view project,
+                                                std::string_view source_digest) const;
+
+  // -- writing -------------------------------------------------------------------------------------
+
+  /// Begins the write transaction; waits for another process that is writing.
+  result<transaction> begin();
+
+private:
+  struct impl;
+  explicit catalog(std::unique_ptr<impl> state);
+  std::unique_ptr<impl> impl_;
+};
+
+/// One write transaction. Destroyed without commit: nothing happened. A failed call leaves the
+/// transaction as it was before that call where the failure is not_found or conflict; after any
+/// other failure the whole transaction must be dropped.
+class catalog::transaction {
+public:
+  transaction(transaction&&) noexcept;
+  ~transaction();
+
+  result<void> put_operation(proto::OperationRecord::Reader record);
+  /// Ids must continue the log without a gap. conflict: they do not.
+  result<void> append_events(const uuid& operation, capnp::List<proto::Event>::Reader events);
+  /// conflict: the stored record is already terminal.
+  result<void> finish_operation(proto::FinishOperation::Reader request);
+  result<void> put_image(proto::ImageRecord::Reader record);
+  result<frame<proto::ImageRow>> set_tag(proto::SetTag::Reader request);
+  result<void> remove_tag(proto::RemoveTag::Reader request);
+  result<frame<proto::FileRecord>> put_file(proto::PutFile::Reader request);
+  result<void> put_token(const sha256& digest, proto::TokenRecord::Reader record);
+
+  /// Durable when it returns. no_space: the disk or the map is full; nothing was written.
+  result<void> commit();
+
+private:
+  friend class catalog;
+  struct impl;
+  explicit transaction(std::unique_ptr<impl> state);
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace coppice::storage
