@@ -3,7 +3,6 @@
 #include "protocol/result.hpp"
 
 #include <caf/error.hpp>
-#include <caf/error_code.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "protocol/frame.hpp"
+#include "protocol/guest.capnp.h"
 #include "protocol/messages.capnp.h"
 #include "protocol/records.capnp.h"
 
@@ -52,6 +53,8 @@ using catalog_reader_actor = caf::typed_actor<
   ask<proto::ListFiles, proto::FilePage>,
   /// Every operation that is not terminal, of all projects, oldest first; used at start.
   ask<proto::ListUnfinished, proto::UnfinishedPage>,
+  /// The newest image that was imported from this manifest. not_found.
+  ask<proto::FindBySource, proto::ImageRow>,
   /// How many operations of a project hold a slot.
   ask<proto::CountActive, proto::ActiveCounts>>;
 
@@ -67,7 +70,9 @@ using catalog_writer_actor = caf::typed_actor<
   /// not_found: no such image, or the tag is not on it.
   ask<proto::RemoveTag, proto::Done>,
   /// Answers the record as stored: a known digest keeps its id and creation time.
-  ask<proto::PutFile, proto::FileRecord>>;
+  ask<proto::PutFile, proto::FileRecord>,
+  /// Its own: commit what waits.
+  tell<proto::Tick>>;
 
 // -- store ---------------------------------------------------------------------------------------
 
@@ -98,12 +103,22 @@ using image_actor = caf::typed_actor<
   /// The next piece; one request at a time for a session.
   ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
 
+/// One inspect session: a reader process and its socket. Ends at the end of the content, when it
+/// is closed, or when nobody asks for longer than the configured time.
+using inspect_session_actor = caf::typed_actor<
+  ask<proto::InspectOpen, proto::InspectSession>, //
+  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+  /// Its own: nobody asked for a while.
+  tell<proto::Tick>>;
+
 /// The directory of image actors: spawns one for an image on first use and passes requests on.
 using images_actor = caf::typed_actor<
   ask<proto::PinImage, proto::ImageRow>, //
   tell<proto::UnpinImage>,               //
   ask<proto::InspectOpen, proto::InspectSession>,
-  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
+  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+  /// From an image that nothing holds any more.
+  tell<proto::ImageIdle>>;
 
 // -- operations ----------------------------------------------------------------------------------
 
@@ -112,11 +127,14 @@ using operation_actor = caf::typed_actor<
   /// Ends CANCELLED, durably, at once; the work is told to leave nothing. conflict: terminal.
   ask<proto::CancelOperation, proto::OperationRecord>,
   ask<proto::FlushOperation, proto::Done>,
-  /// From the work, in this order; output any number of times.
-  tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::OperationOutput>,
+  /// From the work, in this order; output (only `output` messages, within the limits of what is
+  /// kept) any number of times.
+  tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::FromGuest>,
   tell<proto::OperationOutcome>,
   /// After outcome or abort: nothing of the work is left; the operation actor ends.
-  tell<proto::WorkGone>>;
+  tell<proto::WorkGone>,
+  /// Its own: write output that waits; try a failed commit again.
+  tell<proto::Tick>>;
 
 /// The directory of live operations: makes them, brings them back at start, routes to them.
 using operations_actor = caf::typed_actor<
@@ -128,9 +146,15 @@ using operations_actor = caf::typed_actor<
 
 /// The work of an operation: an instance (one command in one microVM) or an import. It begins by
 /// itself, reports to its operation, and obeys an abort at any point.
-using work_actor = caf::typed_actor<tell<proto::AbortWork>,
-                                    /// From the VM of an instance.
-                                    tell<proto::GuestSaid>, tell<proto::VmFailed>>;
+using work_actor = caf::typed_actor<
+  tell<proto::AbortWork>,
+  /// What the guest said, checked by the machine; answered when it is dealt with, so that a flood
+  /// waits in the guest.
+  ask<proto::FromGuest, proto::Done>, tell<proto::VmFailed>,
+  /// From the helper processes of an import.
+  tell<proto::ChildExited>,
+  /// Its own: a deadline.
+  tell<proto::Tick>>;
 
 // -- scheduler -----------------------------------------------------------------------------------
 
@@ -148,9 +172,12 @@ using scheduler_actor = caf::typed_actor<
 using vm_actor = caf::typed_actor<
   /// Boots and waits for the agent's READY. vm: with the last console lines.
   ask<proto::StartVm, proto::VmReady>,
-  /// busy: the channel's queue is full, try after the next answer.
-  ask<proto::SendToGuest, proto::Done>,
+  /// Answered when it is in the channel's queue: a guest that does not read holds its owner up.
+  ask<proto::ToGuest, proto::Done>,
   /// Answered when the process is gone.
-  ask<proto::StopVm, proto::VmStopped>>;
+  ask<proto::StopVm, proto::VmStopped>,
+  /// From its own machine.
+  tell<proto::FromGuest>, tell<proto::VmFailed>, tell<proto::VmStopped>,
+  tell<proto::GuestWritable>>;
 
 } // namespace coppice

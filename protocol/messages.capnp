@@ -7,12 +7,14 @@ using Cxx = import "/capnp/c++.capnp";
 using Types = import "types.capnp";
 using Records = import "records.capnp";
 using Events = import "events.capnp";
-using Guest = import "guest.capnp";
 using Inspect = import "inspect.capnp";
 $Cxx.namespace("coppice::proto");
 
 struct Done {}
 # The answer that has nothing to tell but that it worked, durably where the request says so.
+
+struct Tick { timer @0 :UInt32; generation @1 :UInt64; }
+# An actor's own timer; a generation that is not the latest one is stale and ignored.
 
 # -- catalog, reading ----------------------------------------------------------------------------
 
@@ -73,6 +75,8 @@ struct FilePage { rows @0 :List(Records.FileRecord); }
 
 struct ListUnfinished {}                                     # every project's non-terminal operations
 struct UnfinishedPage { rows @0 :List(Records.OperationRecord); }   # oldest first, whole records
+
+struct FindBySource { project @0 :Text; digest @1 :Text; }   # newest image imported from it -> ImageRow; not_found
 
 struct CountActive { project @0 :Text; }
 struct ActiveCounts { instances @0 :UInt32; imports @1 :UInt32; }   # executing or assigned
@@ -137,6 +141,8 @@ struct InspectChunk {
 struct InspectClose { image @0 :Types.Uuid; session @1 :UInt64; }
 
 struct PinImage { project @0 :Text; image @1 :Types.Uuid; operation @2 :Types.Uuid; }  # -> ImageRow
+struct ImageIdle { image @0 :Types.Uuid; received @1 :UInt64; }
+# image -> directory: nothing holds it; true if the directory has sent it no more than `received`.
 struct UnpinImage { image @0 :Types.Uuid; operation @1 :Types.Uuid; }
 
 # -- operations ----------------------------------------------------------------------------------
@@ -154,8 +160,8 @@ struct FlushOperation { id @0 :Types.Uuid; }
 # Everything seen so far is in the event log when this is answered -> Done (also when it is not live).
 
 struct OperationStarted { slotWaitUs @0 :UInt64; }           # work -> operation: a slot was granted
-struct OperationExecuting { event @0 :Events.Event; }        # work -> operation: the process runs
-struct OperationOutput { output @0 :Guest.FromGuest.Output; }        # work -> operation
+struct OperationExecuting { init @0 :Events.Event.Init; spawn @1 :Events.Event.Spawn; }
+# work -> operation: the process runs
 struct OperationOutcome {
   # The end of the work, told once by the instance or import actor to its operation.
   union {
@@ -189,6 +195,14 @@ struct StopVm {
   graceful @0 :Bool;
 }                                                            # -> VmStopped, when the process is gone
 struct VmStopped { killed @0 :Bool; }
-struct SendToGuest { message @0 :Guest.ToGuest; }            # -> Done once it is in the channel's queue
-struct GuestSaid { message @0 :Guest.FromGuest; }            # vm -> its owner
 struct VmFailed { text @0 :Text; }                           # vm -> its owner: it died or broke the protocol
+struct GuestWritable {}                                      # machine -> vm: the channel's queue has room again
+
+# -- helper processes ----------------------------------------------------------------------------
+
+struct ChildExited {
+  # A helper process and all that it started are gone.
+  code @0 :Int32;
+  signal @1 :Int32;
+  output @2 :Data;                                           # the end of what it wrote
+}

@@ -27,15 +27,28 @@ public:
   class transaction;
   using sha256 = std::array<unsigned char, 32>;
 
-  /// Opens or creates `dir`. Another process may have it open too (the CLI makes tokens).
+  /// Costs address space only, so it is far beyond what will ever be used.
+  static constexpr std::size_t map_bytes_default = 1ull << 40;
+
+  /// At most so many rows in a page, whatever was asked for.
+  static constexpr std::uint32_t page_rows_max = 1000;
+
+  /// Opens or creates `dir`. Another process may have it open too (the CLI makes tokens), but this
+  /// one may not have it open twice. `map_bytes`: the catalog never grows beyond it.
   /// unsupported: written by a newer version.
-  static result<std::unique_ptr<catalog>> open(const std::filesystem::path& dir);
+  static result<std::unique_ptr<catalog>> open(const std::filesystem::path& dir,
+                                               std::size_t map_bytes = map_bytes_default);
 
   ~catalog();
   catalog(const catalog&) = delete;
   catalog& operator=(const catalog&) = delete;
 
-  // -- reading: what each answers is said in actors/interfaces.hpp ---------------------------------
+  // -- reading: what each answers is said in actors/interfaces.hpp
+  // ---------------------------------
+  //
+  // A record of another project is not_found. With a tag prefix rows come in the order of their
+  // tags, which puts the exact match first; all other listings are newest first, then by id, and
+  // images with several tags by tag.
 
   result<frame<proto::TokenRecord>> find_token(proto::FindToken::Reader request) const;
   result<frame<proto::ImageRow>> get_image(proto::GetImage::Reader request) const;
@@ -56,9 +69,11 @@ public:
   result<frame<proto::ImageRow>> find_by_source(std::string_view project,
                                                 std::string_view source_digest) const;
 
-  // -- writing -------------------------------------------------------------------------------------
+  // -- writing
+  // -------------------------------------------------------------------------------------
 
   /// Begins the write transaction; waits for another process that is writing.
+  /// conflict: this thread has one already.
   result<transaction> begin();
 
 private:
@@ -68,18 +83,25 @@ private:
 };
 
 /// One write transaction. Destroyed without commit: nothing happened. A failed call leaves the
-/// transaction as it was before that call where the failure is not_found or conflict; after any
-/// other failure the whole transaction must be dropped.
+/// transaction as it was before that call where the failure is not_found, conflict or unsupported
+/// (a name that the catalog does not take); after any other failure the whole transaction must be
+/// dropped, and commit refuses.
 class catalog::transaction {
 public:
   transaction(transaction&&) noexcept;
   ~transaction();
 
+  // `eventCount` is counted here: what a record brings along is not looked at.
+
+  /// Creates or replaces. conflict: the record or the stored one is terminal, or the id is taken.
   result<void> put_operation(proto::OperationRecord::Reader record);
-  /// Ids must continue the log without a gap. conflict: they do not.
+  /// Ids must continue the log without a gap. conflict: they do not, or the operation is terminal.
   result<void> append_events(const uuid& operation, capnp::List<proto::Event>::Reader events);
-  /// conflict: the stored record is already terminal.
+  /// The tag goes to the image, or without one to `resultImage`, which must then be there.
+  /// conflict: the stored record is already terminal, the given one is not, or the image is not
+  /// what the record says.
   result<void> finish_operation(proto::FinishOperation::Reader request);
+  /// conflict: the id is taken; images do not change.
   result<void> put_image(proto::ImageRecord::Reader record);
   result<frame<proto::ImageRow>> set_tag(proto::SetTag::Reader request);
   result<void> remove_tag(proto::RemoveTag::Reader request);

@@ -15,11 +15,12 @@ namespace coppice::vmm {
 
 /// What to run. Exactly the listed descriptors reach the child, everything else is closed.
 struct child_options {
-  std::vector<std::string> argv;                ///< argv[0] is an absolute path or found in PATH
-  std::vector<std::pair<int, int>> descriptors; ///< (ours, number in the child); ours stay open here
-  std::vector<std::string> environment;         ///< NAME=value; nothing is inherited
+  std::vector<std::string> argv; ///< argv[0] is an absolute path or found in PATH
+  std::vector<std::pair<int, int>>
+      descriptors;                      ///< (ours, number in the child); ours stay open here
+  std::vector<std::string> environment; ///< NAME=value; nothing is inherited
   std::string working_dir = "/";
-  std::size_t output_bytes_max = 64u << 10;     ///< kept of stdout+stderr where those are not listed
+  std::size_t output_bytes_max = 64u << 10; ///< kept of stdout+stderr where those are not listed
 };
 
 /// How a child ended.
@@ -38,7 +39,8 @@ struct child_exit {
 /// then kills everything in the namespace. Without the right to make namespaces the guard kills
 /// the child's process group instead.
 ///
-/// Owner: one actor. Destroying it kills the child. Callbacks run on the event loop's thread.
+/// Owner: one actor. Destroying it kills the child; `on_exit` still comes. Callbacks run on the
+/// event loop's thread.
 class child_process {
 public:
   using exit_callback = std::function<void(child_exit)>;
@@ -64,7 +66,12 @@ private:
   std::shared_ptr<impl> impl_;
 };
 
-/// The body of `coppice guard`: see child_process. Returns the exit status.
+/// The body of `coppice guard`: see child_process. Takes main's arguments as they are, before any
+/// other use of them. Returns the exit status.
 int guard_main(int argc, char** argv);
+
+/// The program whose `guard` subcommand is guard_main; by default the running one. Call before the
+/// first start.
+void set_guard_program(std::string absolute_path);
 
 } // namespace coppice::vmm

@@ -9,13 +9,13 @@ namespace coppice::vmm {
 /// What can go wrong with a microVM or another child process.
 enum class ec {
   none = 0,
-  spawn,     ///< the process could not be started
-  exited,    ///< the process ended when it should not have
-  timeout,   ///< it did not answer before its deadline
-  protocol,  ///< the guest or QEMU said something that it must not say
-  closed,    ///< the channel is gone
-  busy,      ///< the channel's queue is full; nothing was queued
-  missing,   ///< a file that is needed is not there: the text says how to get it
+  spawn,    ///< the process could not be started
+  exited,   ///< the process ended when it should not have
+  timeout,  ///< it did not answer before its deadline
+  protocol, ///< the guest or QEMU said something that it must not say
+  closed,   ///< the channel is gone
+  busy,     ///< the channel's queue is full; nothing was queued
+  missing,  ///< a file that is needed is not there: the text says how to get it
 };
 
 const std::error_category& vmm_category();

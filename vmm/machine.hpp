@@ -53,6 +53,7 @@ public:
     std::function<void(frame<proto::FromGuest>)> on_ready; ///< the ready message
     std::function<void(frame<proto::FromGuest>)> on_message;
     std::function<void(std::string)> on_failed; ///< why, with the last console lines
+    std::function<void()> on_writable; ///< after `send` said busy: the queue is half empty again
     std::function<void(bool killed)> on_gone;
   };
 

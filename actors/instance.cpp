@@ -1,0 +1,601 @@
+#include "actors/instance.hpp"
+
+#include "actors/log.hpp"
+#include "actors/requests.hpp"
+
+#include <caf/send.hpp>
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+namespace coppice {
+
+namespace {
+
+proto::RunRequest::Reader request_of(proto::OperationRecord::Reader record) {
+  return record.getRequest().getInstance();
+}
+
+/// Fresh randomness for the guest's pool: siblings start from the same memory.
+std::array<capnp::byte, 32> fresh_entropy() {
+  std::array<capnp::byte, 32> bytes{};
+  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    // 32 bytes come whole or, before the pool is ready, not at all
+  }
+  return bytes;
+}
+
+constexpr std::uint32_t main_process = 1;
+constexpr std::uint64_t only_run = 1; ///< a VM takes one run in this version
+
+} // namespace
+
+// -- the way ---------------------------------------------------------------------------------------
+
+void instance_state::queue() {
+  lap_ = self_->clock().now();
+  auto view = record_.view();
+  self_
+    ->request(parts_->scheduler, caf::infinite, make_frame<proto::AcquireSlot>([&](auto r) {
+                id_.to(r.initOperation());
+                r.setProject(view->getProject());
+                r.setKind(proto::OperationKind::INSTANCE);
+              }))
+    .then(
+      [this](const frame<proto::SlotGranted>&) {
+        if (!at(instance_stage::queued)) {
+          return;
+        }
+        auto waited = lap_us();
+        phases_ = edited(phases_, [&](auto p) { p.setQueueUs(waited); });
+        self_->send(operation_, make_frame<proto::OperationStarted>(
+                                  [&](auto r) { r.setSlotWaitUs(waited); }));
+        pin();
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::queued)) {
+          fail(text_of(e));
+        }
+      });
+}
+
+void instance_state::pin() {
+  stage_ = instance_stage::pinning;
+  auto view = record_.view();
+  self_
+    ->request(parts_->images, caf::infinite, make_frame<proto::PinImage>([&](auto r) {
+                r.setProject(view->getProject());
+                image_.to(r.initImage());
+                id_.to(r.initOperation());
+              }))
+    .then(
+      [this](const frame<proto::ImageRow>& row) {
+        if (at(instance_stage::pinning)) {
+          parent_ = row;
+          attach();
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::pinning)) {
+          fail("image " + image_.text() + ": " + text_of(e));
+        }
+      });
+}
+
+void instance_state::attach() {
+  stage_ = instance_stage::attaching;
+  self_
+    ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
+                result_image_.to(r.initOverlay());
+                image_.to(r.initParent());
+              }))
+    .then(
+      [this](const frame<proto::OverlayAttached>&) {
+        if (at(instance_stage::attaching)) {
+          phases_ = edited(phases_, [&](auto p) { p.setOverlayUs(lap_us()); });
+          boot();
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::attaching)) {
+          fail("the overlay could not be made: " + text_of(e));
+        }
+      });
+}
+
+void instance_state::boot() {
+  stage_ = instance_stage::booting;
+  vm_ = parts_->spawn_vm(self_);
+  self_
+    ->request(vm_, caf::infinite, make_frame<proto::StartVm>([&](auto r) {
+                result_image_.to(r.initOverlay());
+                id_.to(r.initOperation());
+              }))
+    .then(
+      [this](const frame<proto::VmReady>& ready) {
+        if (at(instance_stage::booting)) {
+          order(ready);
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::booting)) {
+          fail("the microVM did not start: " + text_of(e));
+        }
+      });
+}
+
+void instance_state::order(const frame<proto::VmReady>& ready) {
+  stage_ = instance_stage::preparing;
+  ready_ = ready;
+  phases_ = edited(phases_, [&](auto p) { p.setBootUs(lap_us()); });
+  auto view = record_.view();
+  auto request = request_of(*view);
+  std::uint64_t files_bytes = 0;
+  for (auto f : request.getFiles()) {
+    files_bytes += f.getSizeBytes();
+  }
+  arm_deadline(parts_->prepare_limit + std::chrono::seconds{files_bytes >> 20},
+               "the guest did not start the command in time");
+  auto row = parent_.view();
+  auto entropy = fresh_entropy();
+  auto start = make_frame<proto::ToGuest>([&](auto m) {
+    m.setRun(only_run);
+    auto s = m.initStart();
+    s.setUnixTimeNs(unix_now_ns());
+    s.setEntropy({entropy.data(), entropy.size()});
+    s.setHostname(request.getHostname());
+    s.setProcess(request.getProcess());
+    s.setConfig(row->getImage().getConfig());
+    s.setFiles(request.getFiles());
+    s.setTimeoutMs(std::uint64_t{request.getTimeoutSeconds()} * 1000);
+  });
+  send_to_guest(start, [this]() { send_files(0, 0); });
+}
+
+void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
+  auto view = record_.view();
+  auto files = request_of(*view).getFiles();
+  if (index >= files.size()) {
+    send_stdin(0);
+    return;
+  }
+  auto file = files[index];
+  self_
+    ->request(parts_->store, caf::infinite, make_frame<proto::ReadBlob>([&](auto r) {
+                r.setSha256(file.getSha256());
+                r.setOffset(offset);
+                r.setMaxBytes(limits::transfer_chunk_bytes);
+              }))
+    .then(
+      [this, index, offset](const frame<proto::BlobChunk>& chunk) {
+        if (!at(instance_stage::preparing)) {
+          return;
+        }
+        auto current_view = record_.view();
+        auto current = request_of(*current_view).getFiles()[index];
+        auto data = chunk.view();
+        auto next_offset = offset + data->getData().size();
+        if (data->getData().size() == 0 && offset < current.getSizeBytes()) {
+          fail(std::string{"file "} + current.getPath().cStr() + ": the stored upload is too short");
+          return;
+        }
+        auto message = make_frame<proto::ToGuest>([&](auto m) {
+          m.setRun(only_run);
+          auto c = m.initFileChunk();
+          c.setIndex(index);
+          c.setData(data->getData());
+        });
+        auto whole = next_offset >= current.getSizeBytes();
+        send_to_guest(message, [this, index, next_offset, whole]() {
+          send_files(whole ? index + 1 : index, whole ? 0 : next_offset);
+        });
+      },
+      [this, path = std::string{file.getPath().cStr()}](const caf::error& e) {
+        if (at(instance_stage::preparing)) {
+          fail("file " + path + ": " + text_of(e));
+        }
+      });
+}
+
+void instance_state::send_stdin(std::size_t offset) {
+  auto view = record_.view();
+  auto request = request_of(*view);
+  auto whole = request.getStdin();
+  auto size = std::min(limits::transfer_chunk_bytes, whole.size() - offset);
+  auto last = offset + size == whole.size();
+  auto message = make_frame<proto::ToGuest>([&](auto m) {
+    m.setRun(only_run);
+    auto s = m.initStdin();
+    s.setSpid(main_process);
+    s.setData(whole.slice(offset, offset + size));
+    s.setClose(last && request.getStdinClose());
+  });
+  send_to_guest(message, [this, last, next = offset + size]() {
+    if (!last) {
+      send_stdin(next);
+    }
+  });
+}
+
+void instance_state::close() {
+  stage_ = instance_stage::closing;
+  ++deadline_generation_; // the VM has its own limit for quitting
+  auto view = record_.view();
+  if (request_of(*view).getDisposable()) {
+    succeed();
+    return;
+  }
+  self_
+    ->request(vm_, caf::infinite,
+              make_frame<proto::StopVm>([](auto r) { r.setGraceful(true); }))
+    .then(
+      [this](const frame<proto::VmStopped>& stopped) {
+        if (!at(instance_stage::closing)) {
+          return;
+        }
+        vm_ = nullptr;
+        phases_ = edited(phases_, [&](auto p) { p.setCloseUs(lap_us()); });
+        if (stopped.view()->getKilled()) {
+          fail("QEMU did not close the disk in time; what the command wrote is not kept");
+        } else {
+          seal();
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::closing)) {
+          fail("the microVM could not be stopped: " + text_of(e));
+        }
+      });
+}
+
+void instance_state::seal() {
+  stage_ = instance_stage::sealing;
+  self_
+    ->request(parts_->store, caf::infinite, make_frame<proto::SealOverlay>([&](auto r) {
+                result_image_.to(r.initOverlay());
+                image_.to(r.initParent());
+              }))
+    .then(
+      [this](const frame<proto::OverlaySealed>& sealed) {
+        if (at(instance_stage::sealing)) {
+          phases_ = edited(phases_, [&](auto p) { p.setSealUs(lap_us()); });
+          sealed_bytes_ = sealed.view()->getSizeBytes();
+          succeed();
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::sealing)) {
+          fail("the file system could not be sealed: " + text_of(e));
+        }
+      });
+}
+
+void instance_state::succeed() {
+  tell_outcome(nullptr);
+  leave();
+}
+
+// -- from the guest --------------------------------------------------------------------------------
+
+caf::result<frame<proto::Done>>
+instance_state::guest_said(const frame<proto::FromGuest>& message) {
+  auto view = message.view();
+  if (view->getRun() != only_run) {
+    return make_frame<proto::Done>();
+  }
+  switch (view->which()) {
+    case proto::FromGuest::STARTED:
+      started(view->getStarted());
+      break;
+    case proto::FromGuest::OUTPUT:
+      output(message);
+      break;
+    case proto::FromGuest::EXITED:
+      exited(view->getExited());
+      break;
+    case proto::FromGuest::FINISHED:
+      finished(view->getFinished());
+      break;
+    case proto::FromGuest::FAILED:
+      if (at(instance_stage::preparing)) {
+        auto why = view->getFailed();
+        fail(std::string{"the guest could not start the command ("} + why.getStage().cStr()
+             + "): " + why.getError().cStr());
+      }
+      break;
+    case proto::FromGuest::READY:
+    case proto::FromGuest::MOUNTED:
+      break;
+  }
+  return make_frame<proto::Done>();
+}
+
+void instance_state::started(proto::FromGuest::Started::Reader message) {
+  if (!at(instance_stage::preparing) || message.getSpid() != main_process) {
+    return;
+  }
+  stage_ = instance_stage::executing;
+  phases_ = edited(phases_, [&](auto p) { p.setMountUs(lap_us()); });
+  auto view = record_.view();
+  auto request = request_of(*view);
+  arm_deadline(std::chrono::seconds{request.getTimeoutSeconds()} + parts_->stop_grace,
+               "the guest did not end the command at its deadline and was killed");
+  auto ready = ready_.view();
+  self_->send(operation_, make_frame<proto::OperationExecuting>([&](auto r) {
+                auto init = r.initInit();
+                init.setStartedAtUnixNs(unix_now_ns());
+                init.setHostname(request.getHostname());
+                init.setKernel(ready->getKernel());
+                init.setMachine(ready->getMachine());
+                init.setInitPid(1);
+                auto spawn = r.initSpawn();
+                spawn.setPid(message.getPid());
+                spawn.setCommand(message.getCommand());
+                spawn.setArgs(message.getArgs());
+                spawn.setCwd(message.getCwd());
+                spawn.setUid(message.getUid());
+                spawn.setGid(message.getGid());
+                spawn.setShell(request.getProcess().getShell());
+                spawn.setTimeoutSeconds(request.getTimeoutSeconds());
+                spawn.setTruncateAtBytes(request.getProcess().getTruncateOutputAtBytes());
+              }));
+}
+
+void instance_state::output(const frame<proto::FromGuest>& message) {
+  auto view = message.view();
+  auto out = view->getOutput();
+  if (!at(instance_stage::executing) || out.getSpid() != main_process) {
+    return;
+  }
+  auto size = out.getData().size();
+  auto keep = (out.getIsStderr() ? stderr_ : stdout_).take(size);
+  if (keep == size) {
+    self_->send(operation_, message); // shared, not copied
+  } else if (keep > 0) {
+    self_->send(operation_, make_frame<proto::FromGuest>([&](auto m) {
+                  auto cut = m.initOutput();
+                  cut.setSpid(out.getSpid());
+                  cut.setIsStderr(out.getIsStderr());
+                  cut.setData(out.getData().slice(0, keep));
+                }));
+  }
+}
+
+void instance_state::exited(proto::FromGuest::Exited::Reader message) {
+  if (!at(instance_stage::executing) || message.getSpid() != main_process) {
+    return;
+  }
+  stage_ = instance_stage::unmounting;
+  phases_ = edited(phases_, [&](auto p) { p.setExecUs(lap_us()); });
+  arm_deadline(parts_->stop_grace + parts_->prepare_limit,
+               "the guest did not unmount its disk in time");
+  result_ = make_frame<proto::RunResult>([&](auto root) {
+    auto r = message.getResult();
+    root.setExitCode(r.getExitCode());
+    root.setSignal(r.getSignal());
+    root.setPid(r.getPid());
+    root.setTimedOut(r.getTimedOut());
+    root.setCoreDump(r.getCoreDump());
+    root.setElapsedUs(r.getElapsedUs());
+    root.setUsage(r.getUsage());
+    auto summary = [](proto::StreamSummary::Builder s, const output_meter& meter,
+                      std::uint64_t said) {
+      s.setKeptBytes(meter.kept_bytes());
+      s.setTotalBytes(meter.total_bytes(said));
+    };
+    summary(root.initStdout(), stdout_, r.getStdout().getTotalBytes());
+    summary(root.initStderr(), stderr_, r.getStderr().getTotalBytes());
+  });
+  has_result_ = true;
+}
+
+void instance_state::finished(proto::FromGuest::Finished::Reader message) {
+  if (!at(instance_stage::unmounting)) {
+    return;
+  }
+  phases_ = edited(phases_, [&](auto p) { p.setUnmountUs(lap_us()); });
+  auto view = record_.view();
+  if (!message.getClean() && !request_of(*view).getDisposable()) {
+    fail(std::string{"the guest could not unmount its disk, what the command wrote is not kept: "}
+         + message.getError().cStr());
+    return;
+  }
+  close();
+}
+
+// -- the end ---------------------------------------------------------------------------------------
+
+void instance_state::fail(const std::string& text) {
+  tell_outcome(&text);
+  leave();
+}
+
+void instance_state::abort() {
+  if (stage_ != instance_stage::leaving) {
+    leave(); // the operation has decided the end itself
+  }
+}
+
+void instance_state::tell_outcome(const std::string* error) {
+  self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) {
+                if (error) {
+                  r.setError(*error);
+                } else {
+                  r.setSuccess();
+                }
+                if (has_result_) {
+                  auto result = result_.view();
+                  r.setResult(*result);
+                  r.setHasResult(true);
+                }
+                auto phases = phases_.view();
+                r.setPhases(*phases);
+                if (!error && sealed_bytes_) {
+                  auto image = image_record();
+                  auto view = image.view();
+                  r.setImage(*view);
+                  r.setHasImage(true);
+                }
+              }));
+}
+
+frame<proto::ImageRecord> instance_state::image_record() const {
+  auto view = record_.view();
+  auto request = request_of(*view);
+  auto row = parent_.view();
+  auto parent = row->getImage();
+  auto added = request.getProcess().getEnv();
+  return make_frame<proto::ImageRecord>([&](auto r) {
+    result_image_.to(r.initId());
+    r.setProject(view->getProject());
+    image_.to(r.initParent());
+    id_.to(r.initOperation());
+    r.setCreatedAtUnixNs(unix_now_ns());
+    r.setSizeBytes(sealed_bytes_.value_or(0));
+    r.setDepth(parent.getDepth() + 1);
+    r.setConfig(parent.getConfig());
+    if (!request.getPreserveEnv() || added.size() == 0) {
+      return;
+    }
+    // The added variables stay with the image; one of the same name replaces the older one.
+    std::vector<proto::EnvVar::Reader> all;
+    for (auto old : parent.getConfig().getEnv()) {
+      bool replaced = false;
+      for (auto e : added) {
+        replaced = replaced || e.getName() == old.getName();
+      }
+      if (!replaced) {
+        all.push_back(old);
+      }
+    }
+    for (auto e : added) {
+      all.push_back(e);
+    }
+    auto env = r.getConfig().initEnv(static_cast<capnp::uint>(all.size()));
+    for (capnp::uint i = 0; i < env.size(); ++i) {
+      env.setWithCaveats(i, all[i]);
+    }
+  });
+}
+
+void instance_state::leave() {
+  auto keeps_image = sealed_bytes_.has_value();
+  stage_ = instance_stage::leaving;
+  ++deadline_generation_;
+  if (!keeps_image) {
+    // After the attach in the store's mailbox, so it finds whatever that made. QEMU may still have
+    // the file open; its blocks are freed when QEMU is gone.
+    caf::anon_send(parts_->store, make_frame<proto::DiscardOverlay>(
+                                    [&](auto r) { result_image_.to(r.initOverlay()); }));
+  }
+  if (!vm_) {
+    give_back();
+    return;
+  }
+  self_
+    ->request(vm_, caf::infinite,
+              make_frame<proto::StopVm>([](auto r) { r.setGraceful(false); }))
+    .then([this](const frame<proto::VmStopped>&) { give_back(); },
+          [this](const caf::error&) { give_back(); }); // the supervisor is dead, and QEMU with it
+}
+
+void instance_state::give_back() {
+  vm_ = nullptr;
+  self_->send(parts_->images, make_frame<proto::UnpinImage>([&](auto r) {
+                image_.to(r.initImage());
+                id_.to(r.initOperation());
+              }));
+  self_->send(parts_->scheduler,
+              make_frame<proto::ReleaseSlot>([&](auto r) { id_.to(r.initOperation()); }));
+  self_->send(operation_, make_frame<proto::WorkGone>());
+  self_->quit();
+}
+
+std::uint64_t instance_state::lap_us() {
+  auto now = self_->clock().now();
+  return elapsed_us(std::exchange(lap_, now), now);
+}
+
+void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
+                                   std::function<void()> then) {
+  self_->request(vm_, caf::infinite, message)
+    .then(
+      [this, then = std::move(then)](const frame<proto::Done>&) {
+        if (at(instance_stage::preparing) || at(instance_stage::executing)) {
+          then();
+        }
+      },
+      [this](const caf::error& e) {
+        if (at(instance_stage::preparing)) {
+          fail("the guest could not be reached: " + text_of(e));
+        }
+      });
+}
+
+void instance_state::arm_deadline(std::chrono::milliseconds delay, std::string text) {
+  deadline_text_ = std::move(text);
+  self_->delayed_send(self_, delay, make_frame<proto::Tick>([&](auto r) {
+                        r.setGeneration(++deadline_generation_);
+                      }));
+}
+
+work_actor::behavior_type
+instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
+                              const operation_actor& operation,
+                              frame<proto::OperationRecord> record, const uuid& result_image) {
+  parts_ = std::move(parts);
+  operation_ = operation;
+  record_ = std::move(record);
+  result_image_ = result_image;
+  phases_ = make_frame<proto::Phases>();
+  auto view = record_.view();
+  id_ = uuid::from(view->getId());
+  auto request = request_of(*view);
+  image_ = uuid::from(request.getImage());
+  auto keep = std::min(request.getProcess().getTruncateOutputAtBytes(),
+                       limits::output_kept_bytes_max);
+  stdout_ = output_meter{keep};
+  stderr_ = output_meter{keep};
+  self_->set_down_handler([this](const caf::down_msg& down) {
+    if (!vm_ || down.source != vm_) {
+      return;
+    }
+    vm_ = nullptr;
+    if (at(instance_stage::leaving)) {
+      give_back();
+    } else {
+      fail("internal error: the supervisor of the microVM died");
+    }
+  });
+  queue();
+  return {
+    [this](const frame<proto::AbortWork>&) { abort(); },
+    [this](const frame<proto::FromGuest>& m) { return guest_said(m); },
+    [this](const frame<proto::VmFailed>& m) {
+      if (!at(instance_stage::leaving) && !at(instance_stage::closing)) {
+        fail(std::string{"the microVM failed: "} + m.view()->getText().cStr());
+      }
+    },
+    [](const frame<proto::ChildExited>&) {
+      // an import's; never sent here
+    },
+    [this](const frame<proto::Tick>& t) {
+      if (t.view()->getGeneration() == deadline_generation_ && !at(instance_stage::leaving)) {
+        fail(deadline_text_);
+      }
+    },
+  };
+}
+
+work_actor::behavior_type instance(work_actor::stateful_pointer<instance_state> self,
+                                   std::shared_ptr<const instance_parts> parts,
+                                   operation_actor operation,
+                                   frame<proto::OperationRecord> record, uuid result_image) {
+  return self->state.make_behavior(std::move(parts), operation, std::move(record), result_image);
+}
+
+} // namespace coppice

@@ -1,0 +1,131 @@
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "actors/output_meter.hpp"
+#include "actors/type_ids.hpp"
+#include "actors/vm.hpp"
+#include "protocol/uuid.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+
+namespace coppice {
+
+/// What instance actors share.
+struct instance_parts {
+  store_actor store;
+  images_actor images;
+  scheduler_actor scheduler;
+  /// Spawns a VM as a monitored child of its owner.
+  std::function<vm_actor(work_actor::pointer owner)> spawn_vm;
+  std::chrono::seconds stop_grace{20};   ///< after the command's own deadline
+  std::chrono::seconds prepare_limit{60}; ///< mount and files, beside a second for each MiB
+};
+
+/// One run: a command on an image in a fresh microVM.
+///
+///   queued ▶ pinning ▶ attaching ▶ booting ▶ preparing ▶ executing ▶ unmounting ▶ closing
+///          ▶ sealing ▶ leaving
+///
+/// Every stage can fail or be aborted; both lead to `leaving`, where the VM is killed and
+/// everything held is given back, in the opposite order. Guarantee: an image is reported only
+/// after the disk was unmounted clean by the guest, closed by QEMU and sealed durably; the slot is
+/// free only when the VM is gone.
+enum class instance_stage : std::uint8_t {
+  queued,     ///< waits for a slot
+  pinning,    ///< the image is looked up and held
+  attaching,  ///< the overlay is made
+  booting,    ///< the VM boots until its agent answers
+  preparing,  ///< the guest mounts the disk and takes the files
+  executing,  ///< the command runs
+  unmounting, ///< it ended; the guest unmounts and flushes
+  closing,    ///< QEMU quits and closes the disk
+  sealing,    ///< the overlay becomes an image
+  leaving,    ///< the end is told; what is held is given back
+};
+
+class instance_state {
+public:
+  explicit instance_state(work_actor::stateful_pointer<instance_state> self) : self_{self} {}
+
+  work_actor::behavior_type make_behavior(std::shared_ptr<const instance_parts> parts,
+                                          const operation_actor& operation,
+                                          frame<proto::OperationRecord> record,
+                                          const uuid& result_image);
+
+  static inline const char* name = "instance";
+
+private:
+  using time_point = caf::actor_clock::time_point;
+
+  // -- the way ---------------------------------------------------------------------------------
+  void queue();
+  void pin();
+  void attach();
+  void boot();
+  void order(const frame<proto::VmReady>& ready);
+  void send_files(capnp::uint index, std::uint64_t offset);
+  void send_stdin(std::size_t offset);
+  void close();
+  void seal();
+  void succeed();
+
+  // -- from the guest --------------------------------------------------------------------------
+  caf::result<frame<proto::Done>> guest_said(const frame<proto::FromGuest>& message);
+  void started(proto::FromGuest::Started::Reader message);
+  void output(const frame<proto::FromGuest>& message);
+  void exited(proto::FromGuest::Exited::Reader message);
+  void finished(proto::FromGuest::Finished::Reader message);
+
+  // -- the end ---------------------------------------------------------------------------------
+  void fail(const std::string& text);
+  void abort();
+  void tell_outcome(const std::string* error);
+  void leave();
+  void give_back();
+
+  /// Whether an answer of `stage` is still wanted: no abort or failure came in between.
+  bool at(instance_stage stage) const {
+    return stage_ == stage;
+  }
+  /// Ends the phase that began at the last call and gives its length.
+  std::uint64_t lap_us();
+  void send_to_guest(const frame<proto::ToGuest>& message, std::function<void()> then);
+  void arm_deadline(std::chrono::milliseconds delay, std::string text);
+  frame<proto::ImageRecord> image_record() const;
+
+  work_actor::stateful_pointer<instance_state> self_;
+  std::shared_ptr<const instance_parts> parts_;
+  operation_actor operation_;
+  frame<proto::OperationRecord> record_;
+  uuid id_;
+  uuid image_;
+  uuid result_image_;
+  instance_stage stage_ = instance_stage::queued;
+  time_point lap_;
+  frame<proto::ImageRow> parent_;
+  frame<proto::VmReady> ready_;
+  vm_actor vm_;
+  frame<proto::RunResult> result_;
+  bool has_result_ = false;
+  output_meter stdout_;
+  output_meter stderr_;
+  frame<proto::Phases> phases_;
+  std::optional<std::uint64_t> sealed_bytes_; ///< set: the image is durable
+  std::uint64_t deadline_generation_ = 0;
+  std::string deadline_text_;
+};
+
+work_actor::behavior_type instance(work_actor::stateful_pointer<instance_state> self,
+                                   std::shared_ptr<const instance_parts> parts,
+                                   operation_actor operation,
+                                   frame<proto::OperationRecord> record, uuid result_image);
+
+} // namespace coppice

@@ -1,0 +1,138 @@
+#pragma once
+
+#include "actors/event_log.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/operation_state.hpp"
+#include "actors/type_ids.hpp"
+#include "protocol/uuid.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+namespace coppice {
+
+/// What operation actors share.
+struct operation_parts {
+  catalog_writer_actor catalog;
+  store_actor store;
+  scheduler_actor scheduler;
+  images_actor images;
+  /// Spawns the work of an operation as a monitored child of `parent`; it begins by itself. The
+  /// image that it makes gets the id `result_image`.
+  std::function<work_actor(operation_actor::pointer parent,
+                           const frame<proto::OperationRecord>& record, const uuid& result_image)>
+    spawn_work;
+};
+
+/// The durable record of one piece of work.
+///
+/// Guarantee: every change of state is in the catalog in order; the terminal state, the last
+/// events and the new image are one transaction, so whoever sees the end sees all of it; a cancel
+/// that is answered is durable; work that dies without a word ends as FAILED.
+class operation_state {
+public:
+  explicit operation_state(operation_actor::stateful_pointer<operation_state> self)
+    : self_{self} {}
+
+  operation_actor::behavior_type make_behavior(std::shared_ptr<const operation_parts> parts,
+                                               frame<proto::OperationRecord> record);
+
+  static inline const char* name = "operation";
+
+  /// Output is written when this much waits or this long after the first byte.
+  static constexpr std::size_t flush_bytes = 256u << 10;
+  static constexpr auto flush_delay = std::chrono::milliseconds{100};
+  /// A terminal commit that fails (disk full) is tried again this often, this many times; after
+  /// that the operation ends as FAILED at the next start.
+  static constexpr auto commit_retry_delay = std::chrono::seconds{1};
+  static constexpr int commit_tries_max = 120;
+
+private:
+  /// Where the record is on its way to its end.
+  enum class stage : std::uint8_t {
+    live,       ///< the work goes on
+    committing, ///< the end is decided and on its way to the catalog
+    final,      ///< the end is durable
+    parked,     ///< the server stops: the record stays PENDING for the next start
+  };
+
+  enum class timer : std::uint32_t { flush, retry };
+
+  using cancel_promise = caf::typed_response_promise<frame<proto::OperationRecord>>;
+  using flush_promise = caf::typed_response_promise<frame<proto::Done>>;
+
+  /// What was kept of one output stream.
+  struct stream {
+    std::uint64_t kept_bytes = 0;
+    bool plain = true;
+  };
+
+  /// How the operation ends: what write_end sends.
+  struct ending {
+    frame<proto::OperationRecord> record;
+    std::optional<frame<proto::ImageRecord>> image;
+    std::string tag;
+  };
+
+  caf::result<frame<proto::OperationRecord>> cancel();
+  caf::result<frame<proto::Done>> flush();
+  void started(const frame<proto::OperationStarted>& message);
+  void executing(const frame<proto::OperationExecuting>& message);
+  void output(const frame<proto::FromGuest>& message);
+  void outcome(const frame<proto::OperationOutcome>& message);
+  void shut_down();
+
+  /// Takes the transition and remembers the record; false: it is not allowed in this state.
+  bool advance(operation_event event);
+  /// Decides the end: the terminal record, its last events, the image; and starts the commit.
+  void finish(operation_event event, const std::string& error,
+              const frame<proto::OperationOutcome>* outcome = nullptr);
+  void add_last_events(proto::OperationRecord::Reader end, const std::string& reason);
+  /// The record with what is known of the output so far.
+  void note_output();
+  /// One request to the catalog at a time: the end, else the record, else events.
+  void pump();
+  void write_record();
+  void write_events();
+  void write_end();
+  void end_written();
+  void end_failed(const caf::error& error);
+  void discard_result();
+  void work_gone(bool in_order);
+  void abort_work(const std::string& reason);
+  void quit_if_over();
+  void arm(timer t, std::chrono::milliseconds delay);
+
+  operation_actor::stateful_pointer<operation_state> self_;
+  std::shared_ptr<const operation_parts> parts_;
+  frame<proto::OperationRecord> record_;
+  uuid id_;
+  uuid result_image_;
+  proto::OperationStatus status_ = proto::OperationStatus::PENDING;
+  stage stage_ = stage::live;
+  caf::actor_clock::time_point started_at_;
+  event_log log_;
+  stream stdout_;
+  stream stderr_;
+  work_actor work_;
+  bool catalog_busy_ = false;
+  bool record_changed_ = false;
+  bool flush_armed_ = false;
+  int commit_tries_ = 0;
+  std::optional<ending> end_;
+  std::vector<cancel_promise> cancels_;
+  std::vector<flush_promise> flushes_;
+};
+
+operation_actor::behavior_type operation(operation_actor::stateful_pointer<operation_state> self,
+                                         std::shared_ptr<const operation_parts> parts,
+                                         frame<proto::OperationRecord> record);
+
+} // namespace coppice

@@ -1,0 +1,184 @@
+#include "actors/operations.hpp"
+
+#include "actors/log.hpp"
+#include "actors/requests.hpp"
+
+#include <utility>
+
+namespace coppice {
+
+caf::result<frame<proto::OperationRecord>>
+operations_state::start(const frame<proto::StartOperation>& request) {
+  if (stopping_) {
+    return make_error(ec::stopping, "the server is shutting down");
+  }
+  if (live_.size() + starting_ >= live_max_) {
+    return make_error(ec::busy, "too many operations wait or run (limits.pending_max); "
+                                "nothing was started, try again later");
+  }
+  ++starting_;
+  auto id = uuid::random();
+  auto record = make_frame<proto::OperationRecord>([&](auto r) {
+    auto view = request.view();
+    id.to(r.initId());
+    r.setProject(view->getProject());
+    r.setStatus(proto::OperationStatus::PENDING);
+    r.setCreatedAtUnixNs(unix_now_ns());
+    auto asked = view->getRequest();
+    if (asked.isInstance()) {
+      r.setKind(proto::OperationKind::INSTANCE);
+      r.getRequest().setInstance(asked.getInstance());
+    } else {
+      r.setKind(proto::OperationKind::IMAGE_IMPORT);
+      r.getRequest().setImport(asked.getImport());
+    }
+  });
+  auto promise = self_->make_response_promise<frame<proto::OperationRecord>>();
+  auto view = record.view();
+  self_
+    ->request(parts_->catalog, caf::infinite,
+              make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
+    .then(
+      [this, record, promise](const frame<proto::Done>&) mutable {
+        --starting_;
+        run(record);
+        promise.deliver(record);
+      },
+      [this, promise](caf::error& error) mutable {
+        --starting_;
+        promise.deliver(std::move(error));
+      });
+  return promise;
+}
+
+void operations_state::run(const frame<proto::OperationRecord>& record) {
+  if (stopping_) {
+    return; // durable and PENDING: the next start runs it
+  }
+  auto id = uuid::from(record.view()->getId());
+  live_.emplace(id, self_->spawn<caf::monitored>(operation, parts_, record));
+  log::info("operation accepted", "operation", id);
+}
+
+caf::result<frame<proto::OperationRecord>>
+operations_state::cancel(const frame<proto::CancelOperation>& request) {
+  auto view = request.view();
+  auto id = uuid::from(view->getId());
+  auto promise = self_->make_response_promise<frame<proto::OperationRecord>>();
+  // The record first: it says whose the operation is.
+  self_
+    ->request(reader_, caf::infinite, make_frame<proto::GetOperation>([&](auto r) {
+                r.setProject(view->getProject());
+                r.setId(view->getId());
+              }))
+    .then(
+      [this, promise, request, id](const frame<proto::OperationRecord>&) mutable {
+        auto it = live_.find(id);
+        if (it == live_.end()) {
+          promise.deliver(make_error(ec::conflict, "the operation has already ended"));
+        } else {
+          promise.delegate(it->second, request);
+        }
+      },
+      [promise](caf::error& error) mutable { promise.deliver(std::move(error)); });
+  return promise;
+}
+
+caf::result<frame<proto::Done>>
+operations_state::flush(const frame<proto::FlushOperation>& request) {
+  auto it = live_.find(uuid::from(request.view()->getId()));
+  if (it == live_.end()) {
+    return make_frame<proto::Done>();
+  }
+  return self_->delegate(it->second, request);
+}
+
+void operations_state::recover(const frame<proto::UnfinishedPage>& page) {
+  auto view = page.view();
+  for (auto row : view->getRows()) {
+    auto record = copy_frame<proto::OperationRecord>(row);
+    if (row.getStatus() == proto::OperationStatus::PENDING) {
+      run(record);
+    } else {
+      end_interrupted(record);
+    }
+  }
+}
+
+void operations_state::end_interrupted(const frame<proto::OperationRecord>& record) {
+  const std::string reason = "the server stopped while this operation was running";
+  auto now = unix_now_ns();
+  auto id = uuid::from(record.view()->getId());
+  auto next = record.view()->getEventCount();
+  auto ended = edited(record, [&](auto r) {
+    r.setStatus(proto::OperationStatus::FAILED);
+    r.setError(reason);
+    r.setEndedAtUnixNs(now);
+    r.setEventCount(next + 1);
+  });
+  auto request = make_frame<proto::FinishOperation>([&](auto r) {
+    auto end = ended.view();
+    r.setRecord(*end);
+    auto last = r.initEvents(1)[0];
+    last.setId(next);
+    last.setAtUnixNs(now);
+    auto completion = last.initCompletion();
+    completion.setStatus(proto::OperationStatus::FAILED);
+    completion.setError(reason);
+  });
+  self_->request(parts_->catalog, caf::infinite, std::move(request))
+    .await(
+      [id](const frame<proto::Done>&) {
+        log::warn("interrupted operation ended as FAILED", "operation", id);
+      },
+      [id](const caf::error& e) {
+        log::error("interrupted operation could not be ended", "operation", id, "error",
+                   text_of(e));
+      });
+}
+
+void operations_state::shut_down() {
+  stopping_ = true;
+  for (auto& [id, actor] : live_) {
+    self_->send_exit(actor, caf::exit_reason::user_shutdown);
+  }
+  if (live_.empty()) {
+    self_->quit(caf::exit_reason::normal);
+  }
+}
+
+operations_actor::behavior_type
+operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
+                                const catalog_reader_actor& reader, std::uint32_t live_max) {
+  parts_ = std::move(parts);
+  reader_ = reader;
+  live_max_ = live_max;
+  self_->set_down_handler([this](const caf::down_msg& down) {
+    std::erase_if(live_, [&](const auto& e) { return e.second == down.source; });
+    if (stopping_ && live_.empty()) {
+      self_->quit(caf::exit_reason::normal);
+    }
+  });
+  self_->set_exit_handler([this](const caf::exit_msg&) { shut_down(); });
+  // await: nothing else is handled before the past is settled.
+  self_->request(reader_, caf::infinite, make_frame<proto::ListUnfinished>())
+    .await([this](const frame<proto::UnfinishedPage>& page) { recover(page); },
+           [this](const caf::error& e) {
+             log::error("unfinished operations could not be read", "error", text_of(e));
+             self_->quit(e);
+           });
+  return {
+    [this](const frame<proto::StartOperation>& r) { return start(r); },
+    [this](const frame<proto::CancelOperation>& r) { return cancel(r); },
+    [this](const frame<proto::FlushOperation>& r) { return flush(r); },
+  };
+}
+
+operations_actor::behavior_type
+operations(operations_actor::stateful_pointer<operations_state> self,
+           std::shared_ptr<const operation_parts> parts, catalog_reader_actor reader,
+           std::uint32_t live_max) {
+  return self->state.make_behavior(std::move(parts), reader, live_max);
+}
+
+} // namespace coppice

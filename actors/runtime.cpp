@@ -1,0 +1,314 @@
+#include "actors/runtime.hpp"
+
+#include "actors/accelerator_choice.hpp"
+#include "actors/catalog_reader.hpp"
+#include "actors/catalog_writer.hpp"
+#include "actors/images.hpp"
+#include "actors/import.hpp"
+#include "actors/inspect_session.hpp"
+#include "actors/instance.hpp"
+#include "actors/log.hpp"
+#include "actors/operations.hpp"
+#include "actors/requests.hpp"
+#include "actors/scheduler.hpp"
+#include "actors/store.hpp"
+#include "actors/vm.hpp"
+#include "storage/catalog.hpp"
+#include "storage/store.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/after.hpp>
+#include <caf/event_based_actor.hpp>
+#include <caf/scoped_actor.hpp>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace coppice {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct system_config : caf::actor_system_config {
+  system_config() {
+    add_message_types<caf::id_block::coppice>();
+    // Driven from outside (sockets, rings, children): sharing answers ten times sooner than
+    // stealing. An actor whose mailbox never empties must not keep its worker.
+    set("scheduler.policy", caf::atom("sharing"));
+    set("scheduler.max-threads", std::max(2u, std::thread::hardware_concurrency()));
+    set("scheduler.max-throughput", 50);
+  }
+};
+
+/// Told once that the node cannot go on, perhaps before anybody listens.
+class fatal_bell {
+public:
+  void ring(std::string reason) {
+    std::function<void(std::string)> listener;
+    {
+      std::lock_guard lock{mutex_};
+      if (reason_) {
+        return;
+      }
+      reason_ = reason;
+      listener = std::exchange(listener_, nullptr);
+    }
+    if (listener) {
+      listener(std::move(reason));
+    }
+  }
+
+  void listen(std::function<void(std::string)> listener) {
+    std::unique_lock lock{mutex_};
+    if (reason_) {
+      auto reason = *reason_;
+      lock.unlock();
+      listener(std::move(reason));
+    } else {
+      listener_ = std::move(listener);
+    }
+  }
+
+private:
+  std::mutex mutex_;
+  std::optional<std::string> reason_;
+  std::function<void(std::string)> listener_;
+};
+
+/// Watches what the node cannot do without; see runtime.hpp for the policy.
+struct watch_state {
+  watch_state() = default;
+  static inline const char* name = "watch";
+};
+
+caf::behavior watch(caf::stateful_actor<watch_state>* self, std::vector<caf::actor_addr> essential,
+                    std::shared_ptr<fatal_bell> bell) {
+  for (const auto& a : essential) {
+    self->monitor(a);
+  }
+  self->set_down_handler([bell](const caf::down_msg& down) {
+    bell->ring("an essential part of the node died: " + to_string(down.reason));
+  });
+  return {
+    [](int) {
+      // takes no messages; here because an actor without a behaviour ends
+    },
+  };
+}
+
+} // namespace
+
+struct runtime::impl {
+  impl(const settings& given, vmm::event_loop& event_loop, std::filesystem::path own_program)
+    : config{given}, loop{event_loop}, program{std::move(own_program)} {}
+
+  settings config;
+  vmm::event_loop& loop;
+  std::filesystem::path program;
+  std::shared_ptr<storage::store> files;
+  std::shared_ptr<storage::catalog> catalog;
+  std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
+  std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
+  system_config caf_config;
+  std::optional<caf::actor_system> system;
+  catalog_reader_actor reader;
+  catalog_writer_actor writer;
+  store_actor store_handle;
+  scheduler_actor slots;
+  images_actor images_handle;
+  operations_actor operations_handle;
+  caf::actor watcher;
+  std::thread accelerator;
+
+  result<void> open();
+  void spawn();
+  std::shared_ptr<const operation_parts> work_parts();
+  void choose();
+  void stop();
+};
+
+result<void> runtime::impl::open() {
+  auto opened = storage::store::open(config.state_dir);
+  if (opened.has_error()) {
+    return opened.error();
+  }
+  files = std::move(*opened);
+  files->set_blob_bytes_max(config.http.upload_bytes_max);
+  auto records = storage::catalog::open(config.state_dir / "catalog");
+  if (records.has_error()) {
+    return records.error();
+  }
+  catalog = std::move(*records);
+  auto removed = files->remove_leftovers([this](const uuid& id) { return catalog->has_image(id); });
+  if (removed.has_error()) {
+    return removed.error();
+  }
+  log::info("store open", "state_dir", config.state_dir.string(), "leftovers_removed", *removed);
+  return {};
+}
+
+std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
+  vms->loop = &loop;
+  vms->machine = machine_options_of(config);
+  // Only ever a path made from an id; the store's files never move.
+  vms->disk_of = [shared = files](const uuid& overlay) {
+    return vmm::file_disk(shared->overlay_path(overlay));
+  };
+
+  auto instances = std::make_shared<instance_parts>();
+  instances->store = store_handle;
+  instances->images = images_handle;
+  instances->scheduler = slots;
+  instances->stop_grace = config.vm.stop_grace;
+  instances->spawn_vm = [parts = vms](work_actor::pointer owner) {
+    return owner->spawn<caf::monitored>(vm, parts, caf::actor_cast<work_actor>(owner));
+  };
+
+  auto imports = std::make_shared<import_parts>();
+  imports->loop = &loop;
+  imports->catalog = reader;
+  imports->store = store_handle;
+  imports->scheduler = slots;
+  imports->program = program.string();
+  imports->skopeo = config.import.skopeo;
+  imports->tmp_dir = config.state_dir / "tmp";
+  imports->overlay_path = [shared = files](const uuid& id) { return shared->overlay_path(id); };
+  imports->insecure_registries = config.import.insecure_registries;
+  imports->content_bytes_max = config.import.content_bytes_max;
+
+  auto parts = std::make_shared<operation_parts>();
+  parts->catalog = writer;
+  parts->store = store_handle;
+  parts->scheduler = slots;
+  parts->images = images_handle;
+  parts->spawn_work = [instances, imports](operation_actor::pointer parent,
+                                           const frame<proto::OperationRecord>& record,
+                                           const uuid& result_image) -> work_actor {
+    auto self = caf::actor_cast<operation_actor>(parent);
+    if (record.view()->getRequest().isInstance()) {
+      return parent->spawn<caf::monitored>(instance, instances, self, record, result_image);
+    }
+    return parent->spawn<caf::monitored>(import, imports, self, record, result_image);
+  };
+  return parts;
+}
+
+void runtime::impl::spawn() {
+  system.emplace(caf_config);
+  reader = system->spawn(catalog_reader, catalog);
+  writer = system->spawn<caf::detached>(catalog_writer, catalog);
+  store_handle = system->spawn<caf::detached>(store, files);
+  slots = system->spawn(scheduler, config.import.running_max);
+
+  auto inspect = std::make_shared<inspect_parts>();
+  inspect->loop = &loop;
+  inspect->program = program.string();
+  inspect->state_dir = config.state_dir;
+  inspect->idle_timeout = config.limits.inspect_idle_timeout;
+  inspect->limit = std::make_shared<session_limit>(config.limits.inspect_sessions_max);
+  auto image_shared = std::make_shared<image_parts>();
+  image_shared->catalog = reader;
+  image_shared->inspect = inspect;
+  images_handle = system->spawn(images, image_shared);
+
+  operations_handle
+    = system->spawn(operations, work_parts(), reader, config.limits.pending_max);
+  std::vector<caf::actor_addr> essential{reader.address(),        writer.address(),
+                                         store_handle.address(),  slots.address(),
+                                         images_handle.address(), operations_handle.address()};
+  watcher = system->spawn(watch, std::move(essential), bell);
+}
+
+void runtime::impl::choose() {
+  accelerator = std::thread{[this]() {
+    auto verdict = choose_accelerator(config, loop);
+    if (verdict.has_error()) {
+      bell->ring(verdict.error().text);
+      return;
+    }
+    if (verdict->accel == vmm::accelerator::tcg) {
+      log::warn("virtual machines run under TCG, which is slow and no security boundary", "reason",
+                verdict->reason);
+    } else {
+      log::info("virtual machines run under KVM", "reason", verdict->reason);
+    }
+    vms->machine.accel = verdict->accel; // read by VMs only after the slots are open
+    caf::anon_send(slots, make_frame<proto::SlotsReady>([&](auto r) {
+                     r.setRunningMax(running_max_of(config, verdict->accel));
+                   }));
+  }};
+}
+
+void runtime::impl::stop() {
+  if (!system) {
+    return;
+  }
+  if (accelerator.joinable()) {
+    accelerator.join();
+  }
+  caf::scoped_actor self{*system};
+  // What is being stopped on purpose is no alarm.
+  self->send_exit(watcher, caf::exit_reason::kill);
+  auto stop_and_wait = [&](const caf::actor_addr& target, auto grace) {
+    self->monitor(target);
+    self->send_exit(target, caf::exit_reason::user_shutdown);
+    bool gone = false;
+    self->receive([&](const caf::down_msg&) { gone = true; },
+                  caf::after(grace) >> [&]() { self->send_exit(target, caf::exit_reason::kill); });
+    if (!gone) {
+      log::error("a part of the node did not stop in time and was killed");
+    }
+  };
+  stop_and_wait(operations_handle.address(), 30s);
+  for (const auto& target : {images_handle.address(), slots.address(), store_handle.address(),
+                             writer.address(), reader.address()}) {
+    stop_and_wait(target, 10s);
+  }
+  operations_handle = nullptr;
+  images_handle = nullptr;
+  slots = nullptr;
+  store_handle = nullptr;
+  writer = nullptr;
+  reader = nullptr;
+  watcher = nullptr;
+}
+
+result<std::unique_ptr<runtime>> runtime::start(const settings& config, vmm::event_loop& loop,
+                                                const std::filesystem::path& program) {
+  auto state = std::make_unique<impl>(config, loop, program);
+  if (auto opened = state->open(); opened.has_error()) {
+    return opened.error();
+  }
+  state->spawn();
+  state->choose();
+  return std::unique_ptr<runtime>{new runtime{std::move(state)}};
+}
+
+runtime::runtime(std::unique_ptr<impl> state) : impl_{std::move(state)} {}
+
+runtime::~runtime() {
+  shutdown();
+}
+
+coppice::services runtime::services() {
+  return {*impl_->system,           impl_->reader,        impl_->writer, impl_->store_handle,
+          impl_->images_handle, impl_->operations_handle, impl_->config};
+}
+
+void runtime::on_fatal(std::function<void(std::string)> callback) {
+  impl_->bell->listen(std::move(callback));
+}
+
+void runtime::shutdown() {
+  if (impl_->system) {
+    impl_->stop();
+    impl_->system.reset(); // waits for every actor
+  }
+}
+
+} // namespace coppice

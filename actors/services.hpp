@@ -1,0 +1,22 @@
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "actors/settings.hpp"
+#include "actors/type_ids.hpp"
+
+#include <caf/actor_system.hpp>
+
+namespace coppice {
+
+/// What the outside world's doors need of the inside.
+struct services {
+  caf::actor_system& system;
+  catalog_reader_actor catalog;
+  catalog_writer_actor catalog_writer;
+  store_actor store;
+  images_actor images;
+  operations_actor operations;
+  const settings& config;
+};
+
+} // namespace coppice

@@ -1,0 +1,25 @@
+#include "actors/settings.hpp"
+
+#include <system_error>
+
+namespace coppice {
+namespace {
+
+/// The build puts the guest's files beside the program, and so does an installation.
+std::filesystem::path beside_program(const char* name) {
+  std::error_code error;
+  auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (error ? std::filesystem::path{"."} : program.parent_path()) / "guest" / name;
+}
+
+} // namespace
+
+std::filesystem::path settings::kernel_path() const {
+  return vm.kernel.empty() ? beside_program("vmlinux") : vm.kernel;
+}
+
+std::filesystem::path settings::initramfs_path() const {
+  return vm.initramfs.empty() ? beside_program("initramfs.cpio") : vm.initramfs;
+}
+
+} // namespace coppice

@@ -1,0 +1,62 @@
+#!/bin/bash
+# The Debian 12 packages that Coppice needs, in one place: says which are missing and installs them.
+#
+#   configs/install_packages.sh          to build and run it
+#   configs/install_packages.sh test     also what tests/run.sh uses
+#   configs/install_packages.sh --list [test]   only prints the names
+set -euo pipefail
+exec </dev/null
+
+build=(
+  build-essential cmake ninja-build pkg-config
+  capnproto libcapnp-dev                  # schemas: messages, records, guest channel
+  libcaf-dev                              # the actor system
+  libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libboost-test1.81-dev
+  libcli11-dev libspdlog-dev libssl-dev
+  liblmdb-dev                             # the catalog
+  libarchive-dev libext2fs-dev comerr-dev # layers in, ext4 out
+)
+run=(
+  qemu-system-x86 qemu-utils              # the microVMs
+  e2fsprogs skopeo ca-certificates        # making file systems, fetching images
+  busybox-static                          # the base image
+  cpio lz4                                # the guest's kernel and initramfs
+  curl jq                                 # quickstart.sh speaks HTTP with them
+)
+test=(
+  clang-14 libclang-rt-14-dev clang-format-14
+  docker-registry mmdebstrap              # a real registry, a real image
+  git python3 procps
+)
+
+wanted=("${build[@]}" "${run[@]}")
+list_only=no
+for argument in "$@"; do
+  case $argument in
+    test) wanted+=("${test[@]}") ;;
+    --list) list_only=yes ;;
+    *) echo "usage: configs/install_packages.sh [--list] [test]" >&2; exit 2 ;;
+  esac
+done
+if [ "$list_only" = yes ]; then
+  printf '%s\n' "${wanted[@]}"
+  exit 0
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+  state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$state" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "all ${#wanted[@]} packages are installed"
+  exit 0
+fi
+echo "installing: ${missing[*]}"
+if [ "$(id -u)" != 0 ]; then
+  echo "installing packages needs root; run as root: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends "${missing[@]}"

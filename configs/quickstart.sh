@@ -1,0 +1,295 @@
+#!/bin/bash
+# From a fresh Debian 12 (amd64) to a branching demo: installs what is missing, builds, starts the
+# daemon, makes a token, imports the base image and runs the demo. Run as root. What is already
+# there is kept, so a second call takes seconds.
+#
+#   configs/quickstart.sh         all of the above
+#   configs/quickstart.sh stop    stops the daemon; images and token stay
+#
+#   COPPICE_STATE    folder of images, token and log   (default /var/lib/coppice)
+#   COPPICE_LISTEN   address of the HTTP API           (default 127.0.0.1:8080)
+set -euo pipefail
+shopt -s inherit_errexit
+exec </dev/null
+cd "$(dirname "$0")/.."
+
+state=${COPPICE_STATE:-/var/lib/coppice}
+listen=${COPPICE_LISTEN:-127.0.0.1:8080}
+url=http://$listen
+build=$PWD/build
+coppice=$build/coppice
+token_file=$state/token
+log=$state/quickstart.log
+steps=7
+step_number=0
+
+die() {
+  printf 'quickstart: %s\n' "$*" >&2
+  exit 1
+}
+
+step() {
+  step_number=$((step_number + 1))
+  printf '[%d/%d] %s\n' "$step_number" "$steps" "$1"
+}
+
+note() {
+  printf '      %s\n' "$*"
+}
+
+# Runs a command whose output goes to the log; says every few seconds how far it is.
+quietly() {
+  local began=$SECONDS told=$SECONDS pid status=0
+  "$@" >>"$log" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    if [ $((SECONDS - told)) -ge 3 ]; then
+      told=$SECONDS
+      note "$((SECONDS - began)) s: $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-80)"
+    fi
+  done
+  wait "$pid" || status=$?
+  if [ $status -ne 0 ]; then
+    tail -n 40 "$log" >&2
+    die "'$*' failed with status $status; the whole output is in $log"
+  fi
+}
+
+# -- the daemon -----------------------------------------------------------------------------------
+
+# The daemon's pid, if the one that this script started still runs.
+daemon_pid() {
+  local pid
+  pid=$(cat "$state/coppice.pid" 2>/dev/null) || return 1
+  [ -n "$pid" ] && [ "$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | cut -d ' ' -f 2)" = serve ] &&
+    echo "$pid"
+}
+
+is_ready() {
+  curl -s -f -m 5 -o /dev/null "$url/healthz"
+}
+
+stop_daemon() {
+  local pid
+  if ! pid=$(daemon_pid); then
+    note "no daemon of this script runs on $state"
+    return 0
+  fi
+  note "stopping the daemon (pid $pid)"
+  kill -TERM "$pid"
+  for ((i = 0; i < 300; i++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -0 "$pid" 2>/dev/null && die "the daemon has not stopped after 30 s; its log: $state/coppice.log"
+  rm -f "$state/coppice.pid"
+}
+
+start_daemon() {
+  setsid nohup "$coppice" serve --state-dir "$state" "--http.listen=$listen" \
+    >>"$state/coppice.log" 2>&1 &
+  echo $! >"$state/coppice.pid"
+  # Choosing the accelerator boots a guest, so this may take a while on a slow machine.
+  for ((i = 0; i < 600; i++)); do
+    is_ready && return 0
+    if ! daemon_pid >/dev/null; then
+      tail -n 20 "$state/coppice.log" >&2
+      die "the daemon ended; its log: $state/coppice.log"
+    fi
+    [ $((i % 30)) -ne 29 ] || note "$(((i + 1) / 10)) s: waiting for the daemon"
+    sleep 0.1
+  done
+  die "the daemon is not ready after 60 s; its log: $state/coppice.log"
+}
+
+# -- the API --------------------------------------------------------------------------------------
+
+# api METHOD PATH [JSON] : the answer's body, or the end with the daemon's own words.
+api() {
+  local method=$1 path=$2 answer code
+  shift 2
+  # The token goes in through a descriptor: arguments are visible to every user of the machine.
+  answer=$(curl -s -m 60 -X "$method" -w '\n%{http_code}' -H "Content-Type: application/json" \
+    -H @<(printf 'Authorization: Bearer %s\n' "$(cat "$token_file")") \
+    ${1+--data-binary "$1"} "$url$path") || die "$method $path: no answer from $url"
+  code=${answer##*$'\n'}
+  answer=${answer%$'\n'*}
+  [ "$code" -lt 400 ] || die "$method $path: $(jq -r '.error // .' <<<"$answer" 2>/dev/null || echo "$code")"
+  printf '%s' "$answer"
+}
+
+token_works() {
+  [ -s "$token_file" ] && [ "$(curl -s -m 10 -o /dev/null -w '%{http_code}' \
+    -H @<(printf 'Authorization: Bearer %s\n' "$(cat "$token_file")") "$url/v1/whoami")" = 200 ]
+}
+
+# start_run IMAGE COMMAND : the operation's id
+start_run() {
+  api POST /v1/instances "$(jq -n --arg image "$1" --arg command "$2" \
+    '{image: $image, command: $command, shell: true, timeout: 60}')" | jq -r .uuid
+}
+
+# wait_run ID : the finished operation
+wait_run() {
+  local operation
+  for ((i = 0; i < 900; i++)); do
+    operation=$(api GET "/v1/operations/$1")
+    case $(jq -r .status <<<"$operation") in
+      SUCCESS) printf '%s' "$operation"; return 0 ;;
+      FAILED | CANCELLED) die "the run failed: $(jq -r .error <<<"$operation")" ;;
+    esac
+    sleep 0.2
+  done
+  die "operation $1 did not end within 180 s"
+}
+
+content_of() {
+  api GET "/v1/inspect/$1/download?path=$2"
+}
+
+# -- steps ----------------------------------------------------------------------------------------
+
+prepare_machine() {
+  [ "$(id -u)" = 0 ] || die "run this as root"
+  [ "$(uname -m)" = x86_64 ] || die "this needs an amd64 machine, not $(uname -m)"
+  install -d -m 700 "$state"
+  : >"$log"
+  step "Packages: $(configs/install_packages.sh --list | wc -l) of Debian 12, for building and running"
+  note "$(configs/install_packages.sh --list | tr '\n' ' ' | fold -s -w 90 | sed '2,$s/^/      /')"
+  quietly configs/install_packages.sh
+}
+
+build_program() {
+  local jobs
+  step "Build in $build (program, guest agent, guest kernel and initramfs)"
+  # A compiler process of this code base needs up to 1.5 GiB.
+  jobs=$(awk -v cores="$(nproc)" '/^MemTotal/ { m = int($2 / 1572864); if (m < 1) m = 1
+    print (m < cores ? m : cores) }' /proc/meminfo)
+  quietly cmake -G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  quietly ninja -C "$build" -j "$jobs" coppice guest
+}
+
+run_daemon() {
+  local pid
+  step "Daemon on $url, state in $state"
+  if pid=$(daemon_pid) && readlink "/proc/$pid/exe" | grep -q ' (deleted)$'; then
+    note "the program was built anew: starting the daemon again"
+    stop_daemon
+  fi
+  if is_ready; then
+    note "already running"
+  elif pid=$(daemon_pid); then
+    die "a daemon (pid $pid) runs on $state but does not answer on $url; stop it with: $0 stop"
+  else
+    start_daemon
+    note "started, pid $(cat "$state/coppice.pid"), log in $state/coppice.log"
+  fi
+}
+
+make_token() {
+  step "Token for project 'default'"
+  if token_works; then
+    note "kept: $token_file"
+    return 0
+  fi
+  "$coppice" token create --state-dir "$state" --project default --output "$token_file" 2>>"$log" ||
+    die "$(tail -n 1 "$log")"
+  token_works || die "a daemon with another state folder answers on $url; set COPPICE_LISTEN"
+  note "new: $token_file (mode 0600)"
+}
+
+import_base_image() {
+  step "Base image busybox:latest"
+  base=$(api GET '/v1/images?tag=busybox:latest&limit=1' |
+    jq -r '.images[] | select(.tag == "busybox:latest") | .uuid')
+  if [ -n "$base" ]; then
+    note "already imported"
+    return 0
+  fi
+  quietly configs/base-image/build.sh "$build/base-image"
+  quietly "$coppice" import --state-dir "$state" "oci:$build/base-image" --tag busybox:latest
+  base=$(api GET '/v1/images?tag=busybox:latest&limit=1' | jq -r '.images[0].uuid')
+  note "imported"
+}
+
+# A program with a fault and a test; three ways to mend it, tried side by side.
+run_demo() {
+  local operation before try
+  local changes=('s/-/*/' 's/-/+/' 's/-/%/')
+  local runs=()
+  step "Demo: one run prepares /app/add.sh with a fault and a test for it"
+  # shellcheck disable=SC2016  # the guest's shell expands it
+  operation=$(start_run "$base" 'mkdir -p /app && cd /app &&
+    echo "echo \$((\$1 - \$2))" > add.sh &&
+    echo "test \$(sh /app/add.sh 2 3) = 5" > test.sh; sh test.sh')
+  operation=$(wait_run "$operation")
+  prepared=$(jq -r .result_image_uuid <<<"$operation")
+  note "image $prepared, the test's exit code: $(jq .metadata.result.state.exit_code <<<"$operation")"
+  before=$(content_of "$prepared" /app/add.sh)
+
+  step "Demo: three runs from that one image at the same time, each with another change to add.sh"
+  for try in 0 1 2; do
+    runs+=("$(start_run "$prepared" "cd /app && sed -i '${changes[try]}' add.sh && sh test.sh")")
+  done
+  branches=()
+  verdicts=()
+  for try in 0 1 2; do
+    operation=$(wait_run "${runs[try]}")
+    branches+=("$(jq -r .result_image_uuid <<<"$operation")")
+    if [ "$(jq .metadata.result.state.exit_code <<<"$operation")" = 0 ]; then
+      verdicts+=("PASSED")
+      winner=${branches[try]}
+    else
+      verdicts+=("failed")
+    fi
+    note "sed ${changes[try]}: ${verdicts[try]}"
+  done
+  [ "$(content_of "$prepared" /app/add.sh)" = "$before" ] || die "the prepared image has changed"
+  [ -n "${winner:-}" ] || die "no branch passed its test"
+  api PATCH "/v1/images/$winner/tag" '{"tag":"demo:fixed"}' >/dev/null
+}
+
+print_branch() {
+  printf '%s %s  %-7s %s\n' "$1" "${branches[$2]}" "${verdicts[$2]}" "$(content_of "${branches[$2]}" /app/add.sh)"
+}
+
+print_summary() {
+  cat <<END
+
+The tree of images (each is a whole file system; every branch still has what its parent had):
+
+  $base  busybox:latest
+  └─ $prepared  prepared  $(content_of "$prepared" /app/add.sh)
+     $(print_branch '├─' 0)
+     $(print_branch '├─' 1)
+     $(print_branch '└─' 2)
+
+API     $url
+Token   $token_file
+Stop    $0 stop
+
+Go on with:
+
+  curl -s -H "Authorization: Bearer \$(cat $token_file)" $url/v1/instances -d '{"image":"tag:demo:fixed","shell":true,"command":"sh /app/add.sh 40 2"}' | jq -r .uuid
+  curl -s -H "Authorization: Bearer \$(cat $token_file)" '$url/v1/operations?limit=1' | jq '.[0]'
+  curl -s -H "Authorization: Bearer \$(cat $token_file)" '$url/v1/inspect/$winner/download?path=/app/add.sh'
+END
+}
+
+case "${1:-}" in
+  '')
+    prepare_machine
+    build_program
+    run_daemon
+    make_token
+    import_base_image
+    run_demo
+    print_summary
+    ;;
+  stop) stop_daemon ;;
+  *)
+    echo "usage: configs/quickstart.sh [stop]" >&2
+    exit 2
+    ;;
+esac

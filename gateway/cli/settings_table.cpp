@@ -1,0 +1,367 @@
+#include "gateway/cli/settings_table.hpp"
+
+#include "gateway/cli/units.hpp"
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+namespace coppice::cli {
+namespace {
+
+using problem = std::optional<std::string>;
+
+struct place {
+  std::string_view section;
+  std::string_view name;
+};
+
+/// `field` is a generic lambda that gives the member, so that one serves reading and writing.
+template <class Field>
+setting count_row(place at, Field field, std::uint32_t min, std::uint32_t max,
+                  std::string_view summary) {
+  auto kind = "number, " + std::to_string(min) + " to " + std::to_string(max);
+  return {at.section,
+          at.name,
+          kind,
+          summary,
+          [field](const settings& s) { return std::to_string(field(s)); },
+          [field, min, max, kind](settings& s, std::string_view text) -> problem {
+            auto value = parse_count(text);
+            if (!value || *value < min || *value > max) {
+              return "must be a " + kind;
+            }
+            field(s) = static_cast<std::uint32_t>(*value);
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
+setting size_row(place at, Field field, std::uint64_t min, std::uint64_t max,
+                 std::string_view summary) {
+  auto kind = "size, " + size_text(min) + " to " + size_text(max);
+  return {at.section,
+          at.name,
+          kind,
+          summary,
+          [field](const settings& s) { return size_text(field(s)); },
+          [field, min, max, kind](settings& s, std::string_view text) -> problem {
+            auto value = parse_size(text);
+            if (!value || *value < min || *value > max) {
+              return "must be a " + kind + ", written with a unit: B, KiB, MiB, GiB or TiB";
+            }
+            field(s) = *value;
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
+setting duration_row(place at, Field field, std::chrono::seconds min, std::chrono::seconds max,
+                     std::string_view summary) {
+  auto kind = "duration, " + duration_text(min) + " to " + duration_text(max);
+  return {at.section,
+          at.name,
+          kind,
+          summary,
+          [field](const settings& s) { return duration_text(field(s)); },
+          [field, min, max, kind](settings& s, std::string_view text) -> problem {
+            auto value = parse_duration(text);
+            if (!value || *value < min || *value > max) {
+              return "must be a " + kind + ", in whole seconds with a unit: ms, s, m, h or d";
+            }
+            field(s) = *value;
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
+setting choice_row(place at, Field field, std::initializer_list<std::string_view> choices,
+                   std::string_view summary) {
+  std::vector<std::string_view> all{choices};
+  std::string kind = "one of";
+  for (auto c : all) {
+    kind += (c == all.front() ? " " : ", ") + std::string{c};
+  }
+  return {at.section,
+          at.name,
+          kind,
+          summary,
+          [field](const settings& s) { return std::string{field(s)}; },
+          [field, all, kind](settings& s, std::string_view text) -> problem {
+            if (std::find(all.begin(), all.end(), text) == all.end()) {
+              return "must be " + kind;
+            }
+            field(s) = text;
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
+setting program_row(place at, Field field, std::string_view summary) {
+  return {at.section,
+          at.name,
+          "program, a name in PATH or an absolute path",
+          summary,
+          [field](const settings& s) { return field(s); },
+          [field](settings& s, std::string_view text) -> problem {
+            if (text.empty() || (text.find('/') != text.npos && !text.starts_with('/'))) {
+              return "must be the name of a program in PATH or an absolute path";
+            }
+            field(s) = text;
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
+setting path_row(place at, Field field, bool may_be_empty, std::string_view summary) {
+  std::string kind = may_be_empty ? "absolute path, or empty" : "absolute path";
+  return {at.section,
+          at.name,
+          kind,
+          summary,
+          [field](const settings& s) { return std::filesystem::path{field(s)}.string(); },
+          [field, may_be_empty, kind](settings& s, std::string_view text) -> problem {
+            if (text.empty() ? !may_be_empty : !text.starts_with('/')) {
+              return "must be an " + kind;
+            }
+            field(s) = std::string{text};
+            return std::nullopt;
+          }};
+}
+
+problem set_listen(settings& s, std::string_view text) {
+  auto colon = text.rfind(':');
+  auto port = colon == text.npos ? std::nullopt : parse_count(text.substr(colon + 1));
+  if (colon == text.npos || colon == 0 || !port || *port > 65535) {
+    return "must be ADDRESS:PORT with a port from 0 to 65535, as in 127.0.0.1:8080 or [::1]:8080";
+  }
+  s.http.listen = text;
+  return std::nullopt;
+}
+
+problem set_registries(settings& s, std::string_view text) {
+  std::vector<std::string> hosts;
+  while (!text.empty()) {
+    auto comma = text.find(',');
+    auto host = text.substr(0, comma);
+    text = comma == text.npos ? std::string_view{} : text.substr(comma + 1);
+    auto first = host.find_first_not_of(" \t");
+    auto last = host.find_last_not_of(" \t");
+    host = first == host.npos ? std::string_view{} : host.substr(first, last - first + 1);
+    if (host.empty() || host.find_first_of("/ \t") != host.npos) {
+      return "must be hosts separated by commas, each HOST or HOST:PORT without a scheme";
+    }
+    hosts.emplace_back(host);
+  }
+  s.import.insecure_registries = std::move(hosts);
+  return std::nullopt;
+}
+
+std::string registries_text(const settings& s) {
+  std::string text;
+  for (const auto& host : s.import.insecure_registries) {
+    text += (text.empty() ? "" : ", ") + host;
+  }
+  return text;
+}
+
+// A member of the settings as a generic lambda.
+#define FIELD(path)                                                                                \
+  [](auto& s) -> auto& {                                                                           \
+    return s.path;                                                                                 \
+  }
+
+constexpr std::uint64_t kib = 1ull << 10;
+constexpr std::uint64_t mib = 1ull << 20;
+constexpr std::uint64_t gib = 1ull << 30;
+constexpr std::uint64_t tib = 1ull << 40;
+
+void add_http(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(setting{
+      "http", "listen", "ADDRESS:PORT",
+      "Where the HTTP API listens. It speaks plain HTTP: put a TLS proxy in front before it is "
+      "reachable from other machines. Port 0 takes a free one, which the ready line names.",
+      [](const settings& s) { return s.http.listen; }, set_listen});
+  rows.push_back(size_row({"http", "json_body_bytes_max"}, FIELD(http.json_body_bytes_max),
+                          64 * kib, 256 * mib,
+                          "Largest JSON request body. The default fits the largest standard input "
+                          "written as base64."));
+  rows.push_back(size_row({"http", "upload_bytes_max"}, FIELD(http.upload_bytes_max), 1 * kib,
+                          1 * tib, "Largest file that a client may upload."));
+  rows.push_back(count_row({"http", "connections_max"}, FIELD(http.connections_max), 1, 1'000'000,
+                           "Client connections that may be open at once; more are closed."));
+  rows.push_back(duration_row({"http", "idle_timeout"}, FIELD(http.idle_timeout), seconds{1},
+                              seconds{86'400},
+                              "A connection on which nothing moves for so long is closed."));
+}
+
+void add_vm(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(program_row({"vm", "qemu"}, FIELD(vm.qemu),
+                             "The QEMU that runs the microVMs (7.2 or later)."));
+  rows.push_back(path_row({"vm", "kernel"}, FIELD(vm.kernel), true,
+                          "The guest kernel. Empty: guest/vmlinux beside the program, where the "
+                          "build puts it."));
+  rows.push_back(path_row({"vm", "initramfs"}, FIELD(vm.initramfs), true,
+                          "The initramfs with the guest agent. Empty: guest/initramfs.cpio beside "
+                          "the program."));
+  rows.push_back(choice_row(
+      {"vm", "accelerator"}, FIELD(vm.accelerator), {"auto", "kvm", "tcg"},
+      "auto boots a guest under KVM at start and uses it only if its agent answered; otherwise "
+      "TCG, which emulates: slower, and no security boundary by QEMU's own policy. kvm refuses to "
+      "run without KVM; tcg does not try it."));
+  rows.push_back(count_row({"vm", "memory_mib"}, FIELD(vm.memory_mib), 128, 65'536,
+                           "Memory of each microVM in MiB."));
+  rows.push_back(
+      count_row({"vm", "cpus"}, FIELD(vm.cpus), 1, 64, "Virtual processors of each microVM."));
+  rows.push_back(
+      count_row({"vm", "running_max"}, FIELD(vm.running_max), 0, 10'000,
+                "MicroVMs that run at once; further runs wait as PENDING, in order. 0: the "
+                "number of cores under TCG, four times that under KVM."));
+  rows.push_back(duration_row({"vm", "boot_timeout"}, FIELD(vm.boot_timeout), seconds{1},
+                              seconds{3'600},
+                              "A microVM whose agent is not ready after so long is killed and its "
+                              "operation fails."));
+  rows.push_back(duration_row({"vm", "probe_timeout"}, FIELD(vm.probe_timeout), seconds{1},
+                              seconds{600},
+                              "How long the trial of KVM may take before TCG is used instead."));
+  rows.push_back(
+      duration_row({"vm", "stop_grace"}, FIELD(vm.stop_grace), seconds{1}, seconds{3'600},
+                   "The host kills a microVM so long after its command's timeout, if the "
+                   "agent has not ended the run by then."));
+}
+
+void add_import(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(program_row({"import", "skopeo"}, FIELD(import.skopeo),
+                             "The program that fetches images from registries."));
+  rows.push_back(setting{"import", "insecure_registries", "HOST or HOST:PORT, separated by commas",
+                         "Registries that are spoken to over plain HTTP; all others need TLS.",
+                         registries_text, set_registries});
+  rows.push_back(count_row({"import", "running_max"}, FIELD(import.running_max), 1, 1'000,
+                           "Imports that run at once; further ones wait as PENDING."));
+  rows.push_back(duration_row({"import", "timeout_max"}, FIELD(import.timeout_max), seconds{1},
+                              seconds{7 * 86'400}, "Longest timeout that an import may ask for."));
+  rows.push_back(size_row({"import", "content_bytes_max"}, FIELD(import.content_bytes_max), 1 * mib,
+                          48 * gib,
+                          "Largest content of an imported image, unpacked. An archive can expand a "
+                          "thousandfold: this ends it."));
+}
+
+void add_limits(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(duration_row({"limits", "instance_timeout_default"},
+                              FIELD(limits.instance_timeout_default), seconds{1},
+                              seconds{7 * 86'400}, "Timeout of a command that names none."));
+  rows.push_back(duration_row({"limits", "instance_timeout_max"},
+                              FIELD(limits.instance_timeout_max), seconds{1}, seconds{7 * 86'400},
+                              "Longest timeout that a command may ask for."));
+  rows.push_back(size_row({"limits", "layer_bytes_max"}, FIELD(limits.layer_bytes_max), 1 * mib,
+                          64 * gib, "Most that one run may add to its image."));
+  rows.push_back(count_row({"limits", "pending_max"}, FIELD(limits.pending_max), 1, 1'000'000,
+                           "Operations that may wait for their turn; beyond that requests are "
+                           "answered 429."));
+  rows.push_back(count_row({"limits", "inspect_sessions_max"}, FIELD(limits.inspect_sessions_max),
+                           1, 1'000,
+                           "Listings and downloads that are served from images at once; each is a "
+                           "worker process."));
+  rows.push_back(duration_row({"limits", "inspect_idle_timeout"},
+                              FIELD(limits.inspect_idle_timeout), seconds{1}, seconds{3'600},
+                              "A listing or download that its client does not read on for so long "
+                              "is ended."));
+}
+
+void add_log(std::vector<setting>& rows) {
+  rows.push_back(choice_row({"log", "level"}, FIELD(log.level),
+                            {"trace", "debug", "info", "warn", "error"},
+                            "Least severe messages that are logged."));
+  rows.push_back(path_row({"log", "file"}, FIELD(log.file), true,
+                          "Lines are appended to this file. Empty: standard error."));
+}
+
+std::vector<setting> make_table() {
+  std::vector<setting> rows;
+  rows.push_back(
+      path_row({"", "state_dir"}, FIELD(state_dir), false,
+               "Folder of images, uploads and the catalog. One daemon at a time uses it. "
+               "Its file system must support sparse files (ext4, XFS, btrfs)."));
+  add_http(rows);
+  add_vm(rows);
+  add_import(rows);
+  add_limits(rows);
+  add_log(rows);
+  return rows;
+}
+
+#undef FIELD
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    auto diagonal = row[0]++;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      auto changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, changed});
+    }
+  }
+  return row.back();
+}
+
+} // namespace
+
+std::string setting::key() const {
+  return section.empty() ? std::string{name} : std::string{section} + "." + std::string{name};
+}
+
+std::span<const setting> settings_table() {
+  static const std::vector<setting> table = make_table();
+  return table;
+}
+
+std::string_view section_title(std::string_view section) {
+  static constexpr std::pair<std::string_view, std::string_view> titles[] = {
+      {"", "The store"},
+      {"http", "The HTTP API"},
+      {"vm", "MicroVMs"},
+      {"import", "Importing images"},
+      {"limits", "Limits on what one request may ask for"},
+      {"log", "The log"},
+  };
+  for (const auto& [name, title] : titles) {
+    if (name == section) {
+      return title;
+    }
+  }
+  return {};
+}
+
+const setting* find_setting(std::string_view key) {
+  for (const auto& row : settings_table()) {
+    if (row.key() == key) {
+      return &row;
+    }
+  }
+  return nullptr;
+}
+
+std::string nearest_key(std::string_view key) {
+  std::string best;
+  auto best_distance = std::numeric_limits<std::size_t>::max();
+  for (const auto& row : settings_table()) {
+    // The right name in the wrong section is nearer than any misspelling.
+    auto distance = key.substr(key.rfind('.') + 1) == row.name ? 0 : edit_distance(key, row.key());
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = row.key();
+    }
+  }
+  return best;
+}
+
+} // namespace coppice::cli

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "gateway/http/exchange.hpp"
+#include "protocol/inspect.capnp.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace coppice::gateway {
+
+/// One path of an image being read. Closed at the end of its life, whoever broke off.
+class inspect_session {
+public:
+  /// not_found, wrong_type, damaged, busy.
+  static asio::awaitable<answer<std::unique_ptr<inspect_session>>>
+  open(exchange& x, uuid image, proto::InspectVerb verb, std::string path);
+
+  inspect_session(exchange& x, uuid image, std::uint64_t number, std::uint64_t size_bytes)
+    : exchange_{x}, image_{image}, number_{number}, size_bytes_{size_bytes} {}
+  ~inspect_session();
+  inspect_session(const inspect_session&) = delete;
+  inspect_session& operator=(const inspect_session&) = delete;
+
+  std::uint64_t size_bytes() const {
+    return size_bytes_;
+  }
+  bool has_ended() const {
+    return has_ended_;
+  }
+  /// The next piece; after `end` the session must not be asked again.
+  asio::awaitable<answer<frame<proto::InspectChunk>>> next();
+
+private:
+  exchange& exchange_;
+  uuid image_;
+  std::uint64_t number_;
+  std::uint64_t size_bytes_;
+  bool has_ended_ = false;
+};
+
+} // namespace coppice::gateway

@@ -1,0 +1,266 @@
+#include "gateway/http/json_text.hpp"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <utility>
+
+namespace coppice::gateway {
+namespace {
+
+constexpr std::string_view alphabet
+  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::string_view hex_digits = "0123456789abcdef";
+constexpr std::string_view replacement = "\xEF\xBF\xBD";
+
+unsigned byte_at(std::string_view text, std::size_t index) {
+  return index < text.size() ? static_cast<unsigned char>(text[index]) : 0u;
+}
+
+bool is_continuation(unsigned byte) {
+  return (byte & 0xC0u) == 0x80u;
+}
+
+/// Bytes of the well-formed character that `text` begins with (RFC 3629, table 3-7 of Unicode);
+/// 0: it begins with none.
+std::size_t character_bytes(std::string_view text) {
+  unsigned first = byte_at(text, 0);
+  unsigned second = byte_at(text, 1);
+  if (first < 0x80u) {
+    return 1;
+  }
+  if (first >= 0xC2u && first <= 0xDFu) {
+    return is_continuation(second) ? 2 : 0;
+  }
+  if (first >= 0xE0u && first <= 0xEFu) {
+    unsigned low = first == 0xE0u ? 0xA0u : 0x80u;
+    unsigned high = first == 0xEDu ? 0x9Fu : 0xBFu;
+    return second >= low && second <= high && is_continuation(byte_at(text, 2)) ? 3 : 0;
+  }
+  if (first >= 0xF0u && first <= 0xF4u) {
+    unsigned low = first == 0xF0u ? 0x90u : 0x80u;
+    unsigned high = first == 0xF4u ? 0x8Fu : 0xBFu;
+    return second >= low && second <= high && is_continuation(byte_at(text, 2))
+               && is_continuation(byte_at(text, 3))
+             ? 4
+             : 0;
+  }
+  return 0;
+}
+
+void append_control(std::string& out, unsigned char c) {
+  switch (c) {
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      out += "\\u00";
+      out += hex_digits[c >> 4];
+      out += hex_digits[c & 15];
+  }
+}
+
+int digit_of(char c) {
+  if (c >= 'A' && c <= 'Z') {
+    return c - 'A';
+  }
+  if (c >= 'a' && c <= 'z') {
+    return c - 'a' + 26;
+  }
+  if (c >= '0' && c <= '9') {
+    return c - '0' + 52;
+  }
+  if (c == '+') {
+    return 62;
+  }
+  return c == '/' ? 63 : -1;
+}
+
+void append_group(std::string& out, unsigned a, unsigned b, unsigned c) {
+  out += alphabet[a >> 2];
+  out += alphabet[(a & 3u) << 4 | b >> 4];
+  out += alphabet[(b & 15u) << 2 | c >> 6];
+  out += alphabet[c & 63u];
+}
+
+} // namespace
+
+void append_json_escaped(std::string& out, std::string_view text) {
+  while (!text.empty()) {
+    auto c = static_cast<unsigned char>(text.front());
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += static_cast<char>(c);
+      text.remove_prefix(1);
+    } else if (c < 0x20) {
+      append_control(out, c);
+      text.remove_prefix(1);
+    } else if (auto n = character_bytes(text); n > 0) {
+      out += text.substr(0, n);
+      text.remove_prefix(n);
+    } else {
+      out += replacement;
+      text.remove_prefix(1);
+    }
+  }
+}
+
+void append_json_string(std::string& out, std::string_view text) {
+  out += '"';
+  append_json_escaped(out, text);
+  out += '"';
+}
+
+bool is_plain(std::string_view bytes) {
+  for (char c : bytes) {
+    if ((c < 32 || c > 126) && c != '\t' && c != '\n' && c != '\r') {
+      return false;
+    }
+  }
+  return true;
+}
+
+void base64_encoder::append(std::string& out, std::string_view bytes) {
+  auto at = [&](std::size_t i) -> unsigned {
+    return i < held_count_ ? held_[i] : static_cast<unsigned char>(bytes[i - held_count_]);
+  };
+  std::size_t total = held_count_ + bytes.size();
+  std::size_t whole = total / 3 * 3;
+  out.reserve(out.size() + whole / 3 * 4);
+  for (std::size_t i = 0; i < whole; i += 3) {
+    append_group(out, at(i), at(i + 1), at(i + 2));
+  }
+  unsigned char rest[2]{};
+  for (std::size_t i = whole; i < total; ++i) {
+    rest[i - whole] = static_cast<unsigned char>(at(i));
+  }
+  held_[0] = rest[0];
+  held_[1] = rest[1];
+  held_count_ = total - whole;
+}
+
+void base64_encoder::finish(std::string& out) {
+  if (held_count_ > 0) {
+    append_group(out, held_[0], held_count_ > 1 ? held_[1] : 0u, 0);
+    out.back() = '=';
+    if (held_count_ == 1) {
+      out[out.size() - 2] = '=';
+    }
+  }
+  held_count_ = 0;
+}
+
+std::optional<std::string> base64_decode(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() / 4 * 3);
+  unsigned bits = 0;
+  std::size_t digits = 0;
+  std::size_t padding = 0;
+  for (char c : text) {
+    if (c == '\n' || c == '\r' || c == ' ' || c == '\t') {
+      continue;
+    }
+    if (c == '=') {
+      ++padding;
+      continue;
+    }
+    int digit = digit_of(c);
+    if (digit < 0 || padding > 0) {
+      return std::nullopt;
+    }
+    bits = (bits << 6 | static_cast<unsigned>(digit)) & 0xFFFFFFu;
+    if (++digits % 4 == 0) {
+      out += static_cast<char>(bits >> 16);
+      out += static_cast<char>(bits >> 8 & 0xFFu);
+      out += static_cast<char>(bits & 0xFFu);
+    }
+  }
+  auto rest = digits % 4;
+  if ((digits + padding) % 4 != 0 || padding > 2 || rest == 1) {
+    return std::nullopt;
+  }
+  if (rest == 2) {
+    out += static_cast<char>(bits >> 4 & 0xFFu);
+  } else if (rest == 3) {
+    out += static_cast<char>(bits >> 10 & 0xFFu);
+    out += static_cast<char>(bits >> 2 & 0xFFu);
+  }
+  return out;
+}
+
+void json_writer::separate() {
+  if (comma_) {
+    out_ += ',';
+  }
+  comma_ = false;
+}
+
+void json_writer::begin_object() {
+  separate();
+  out_ += '{';
+}
+
+void json_writer::end_object() {
+  out_ += '}';
+  comma_ = true;
+}
+
+void json_writer::begin_array() {
+  separate();
+  out_ += '[';
+}
+
+void json_writer::end_array() {
+  out_ += ']';
+  comma_ = true;
+}
+
+void json_writer::key(std::string_view name) {
+  separate();
+  append_json_string(out_, name);
+  out_ += ':';
+}
+
+void json_writer::value(std::string_view text) {
+  separate();
+  append_json_string(out_, text);
+  comma_ = true;
+}
+
+void json_writer::value(bool flag) {
+  raw(flag ? "true" : "false");
+}
+
+void json_writer::value(std::nullptr_t) {
+  raw("null");
+}
+
+void json_writer::value(double number) {
+  if (!std::isfinite(number)) {
+    number = 0.0;
+  }
+  std::array<char, 400> text{};
+  auto end = std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed)
+               .ptr;
+  std::string_view digits{text.data(), static_cast<std::size_t>(end - text.data())};
+  raw(digits.find('.') == std::string_view::npos ? std::string{digits} + ".0"
+                                                 : std::string{digits});
+}
+
+void json_writer::raw(std::string_view json) {
+  separate();
+  out_ += json;
+  comma_ = true;
+}
+
+std::string json_writer::take() {
+  return std::exchange(out_, {});
+}
+
+} // namespace coppice::gateway

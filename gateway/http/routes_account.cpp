@@ -1,0 +1,62 @@
+#include "gateway/http/routes.hpp"
+
+#include <algorithm>
+#include <thread>
+
+namespace coppice::gateway {
+namespace {
+
+void write_limits(json_writer& json, const settings& config) {
+  // Runs beyond the slots wait in order, so this is what makes sense at once, not what is refused.
+  auto slots = config.vm.running_max > 0 ? config.vm.running_max
+                                         : std::max(1u, std::thread::hardware_concurrency());
+  json.begin_object();
+  json.member("instance_max_timeout", config.limits.instance_timeout_max.count());
+  json.member("instance_max_concurrency", slots);
+  json.member("instance_max_layer_bytes", config.limits.layer_bytes_max);
+  json.member("images_import_max_concurrency", config.import.running_max);
+  json.member("images_import_max_timeout", config.import.timeout_max.count());
+  json.end_object();
+}
+
+} // namespace
+
+asio::awaitable<reply> get_health(exchange&) {
+  co_return reply{200, R"({"status":"ok"})"};
+}
+
+asio::awaitable<reply> get_whoami(exchange& x) {
+  auto request
+    = make_frame<proto::CountActive>([&](auto root) { root.setProject(x.who.project); });
+  auto counts = co_await x.read<proto::ActiveCounts>(x.inside().catalog, std::move(request));
+  if (counts.has_error()) {
+    co_return reply{counts.error()};
+  }
+  auto active = counts->view();
+  json_writer json;
+  json.begin_object();
+  json.member("token_uuid", x.who.token.text());
+  json.key("token_expiration");
+  if (x.who.expires_at_unix_ns == 0) {
+    json.value(nullptr);
+  } else {
+    json.value(x.who.expires_at_unix_ns / 1'000'000'000);
+  }
+  json.key("permissions");
+  json.begin_object();
+  for (unsigned bit = 0; bit < std::size(permission_names); ++bit) {
+    json.member(permission_names[bit], x.who.may(1u << bit));
+  }
+  json.end_object();
+  json.key("limits");
+  write_limits(json, x.config());
+  json.key("operations_stat");
+  json.begin_object();
+  json.member("running_instances", active->getInstances());
+  json.member("running_imports", active->getImports());
+  json.end_object();
+  json.end_object();
+  co_return reply{200, json.take()};
+}
+
+} // namespace coppice::gateway

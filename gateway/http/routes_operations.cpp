@@ -1,0 +1,263 @@
+#include "gateway/http/body_sources.hpp"
+#include "gateway/http/json_records.hpp"
+#include "gateway/http/routes.hpp"
+
+namespace coppice::gateway {
+namespace {
+
+/// What the event log says about the main process's output.
+struct output_survey {
+  std::uint64_t end_id = 0;
+  std::uint32_t pid = 0;
+  bool has_started = false;
+  struct stream {
+    bool is_plain = true;
+    bool is_truncated = false;
+  } out, err;
+};
+
+void survey_event(proto::Event::Reader event, output_survey& survey) {
+  survey.end_id = event.getId() + 1;
+  if (event.getSpid() != 1) {
+    return;
+  }
+  if (event.isSpawn()) {
+    survey.has_started = true;
+    survey.pid = event.getSpawn().getPid();
+  } else if (event.isStdout()) {
+    survey.out.is_plain = survey.out.is_plain && is_plain(view(event.getStdout()));
+  } else if (event.isStderr()) {
+    survey.err.is_plain = survey.err.is_plain && is_plain(view(event.getStderr()));
+  } else if (event.isTruncated()) {
+    (event.getTruncated().getIsStderr() ? survey.err : survey.out).is_truncated = true;
+  }
+}
+
+/// Reads the log so far: an encoding must be chosen before the first byte is sent.
+asio::awaitable<answer<output_survey>> survey_output(exchange& x, uuid operation) {
+  output_survey survey;
+  for (;;) {
+    auto page = co_await read_events(x, operation, survey.end_id);
+    if (page.has_error()) {
+      co_return page.error();
+    }
+    auto events = page->view();
+    if (events->getEvents().size() == 0) {
+      co_return survey;
+    }
+    for (auto event : events->getEvents()) {
+      survey_event(event, survey);
+    }
+  }
+}
+
+/// Writes the result of a process whose output is described by `survey`.
+void write_live_result(json_body& body, exchange& x, const uuid& operation,
+                       proto::RunResult::Reader result, const output_survey& survey) {
+  auto stream = [&](bool is_stderr) {
+    const auto& found = is_stderr ? survey.err : survey.out;
+    output_range range{operation, is_stderr, found.is_plain, survey.end_id};
+    return stream_text{found.is_plain, found.is_truncated, [&body, &x, range] {
+                         body.add_value(std::make_unique<output_source>(x, range));
+                       }};
+  };
+  write_result(body.json, result, stream(false), stream(true));
+}
+
+/// Writes the result of a process that has ended: the record knows its streams.
+void write_final_result(json_body& body, exchange& x, proto::OperationRecord::Reader record) {
+  auto result = record.getResult();
+  auto stream = [&](bool is_stderr) {
+    auto summary = is_stderr ? result.getStderr() : result.getStdout();
+    output_range range{uuid::from(record.getId()), is_stderr, summary.getPlain(), UINT64_MAX};
+    bool is_empty = summary.getKeptBytes() == 0;
+    return stream_text{summary.getPlain(), summary.getTotalBytes() > summary.getKeptBytes(),
+                       [&body, &x, range, is_empty] {
+                         if (is_empty) {
+                           body.json.value("");
+                         } else {
+                           body.add_value(std::make_unique<output_source>(x, range));
+                         }
+                       }};
+  };
+  write_result(body.json, result, stream(false), stream(true));
+}
+
+void write_instance_metadata(json_body& body, exchange& x,
+                             const frame<proto::OperationRecord>& operation,
+                             proto::OperationRecord::Reader record,
+                             const output_survey* survey) {
+  auto request = record.getRequest().getInstance();
+  auto& json = body.json;
+  json.begin_object();
+  write_run_members(json, request, [&] {
+    body.add_value(std::make_unique<bytes_source>(operation, view(request.getStdin()),
+                                                  !echoes_base64(request)));
+  });
+  json.key("result");
+  if (record.getHasResult()) {
+    write_final_result(body, x, record);
+  } else if (survey && survey->has_started) {
+    capnp::MallocMessageBuilder message;
+    auto running = message.initRoot<proto::RunResult>();
+    running.setPid(survey->pid);
+    write_live_result(body, x, uuid::from(record.getId()), running.asReader(), *survey);
+  } else {
+    json.value(nullptr);
+  }
+  json.end_object();
+}
+
+void write_outcome(json_writer& json, proto::OperationRecord::Reader record) {
+  if (record.getStatus() != proto::OperationStatus::SUCCESS) {
+    json.value(nullptr);
+    return;
+  }
+  auto image = uuid::from(record.getResultImage());
+  auto tag = view(record.getResultTag());
+  json.begin_object();
+  json.member("image", image ? std::optional{image.text()} : std::nullopt);
+  json.member("tag", tag.empty() ? std::nullopt : std::optional{tag});
+  json.end_object();
+}
+
+reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operation,
+                      const output_survey* survey) {
+  auto record = operation.view();
+  json_body body;
+  auto& json = body.json;
+  json.begin_object();
+  write_summary_members(json, *record);
+  json.key("metadata");
+  if (record->getRequest().isInstance()) {
+    write_instance_metadata(body, x, operation, *record, survey);
+  } else {
+    write_import(json, record->getRequest().getImport());
+  }
+  json.key("result");
+  write_outcome(json, *record);
+  json.end_object();
+  reply out;
+  if (!is_terminal(record->getStatus())) {
+    out.headers.emplace_back("Retry-After", "1");
+  }
+  body.finish(out);
+  return out;
+}
+
+asio::awaitable<answer<frame<proto::OperationRecord>>> find_operation(exchange& x, uuid id) {
+  auto request = make_frame<proto::GetOperation>([&](auto root) {
+    root.setProject(x.who.project);
+    id.to(root.initId());
+  });
+  return x.read<proto::OperationRecord>(x.inside().catalog, std::move(request));
+}
+
+/// The status and kind filters of a listing. 400 for names that are none.
+answer<frame<proto::ListOperations>> parse_listing(const exchange& x) {
+  auto page = parse_page(x.query());
+  if (page.has_error()) {
+    return page.error();
+  }
+  auto status_text = x.query().find("status").value_or("");
+  auto kind_text = x.query().find("kind").value_or("");
+  auto status = parse_status(status_text);
+  auto kind = parse_kind(kind_text);
+  if (!status_text.empty() && !status) {
+    return bad_request(
+      "status must be PENDING, ASSIGNED, EXECUTING, SUCCESS, FAILED or CANCELLED");
+  }
+  if (!kind_text.empty() && !kind) {
+    return bad_request("kind must be instance or image_import");
+  }
+  return make_frame<proto::ListOperations>([&](auto root) {
+    fill_page(root, *page, x.who.project);
+    root.setFilterStatus(status.has_value());
+    root.setStatus(status.value_or(proto::OperationStatus::PENDING));
+    root.setFilterKind(kind.has_value());
+    root.setKind(kind.value_or(proto::OperationKind::INSTANCE));
+  });
+}
+
+} // namespace
+
+asio::awaitable<reply> get_operations(exchange& x) {
+  auto request = parse_listing(x);
+  if (request.has_error()) {
+    co_return reply{request.error()};
+  }
+  auto found
+    = co_await x.read<proto::OperationPage>(x.inside().catalog, std::move(*request));
+  if (found.has_error()) {
+    co_return reply{found.error()};
+  }
+  auto rows = found->view();
+  json_writer json;
+  json.begin_array();
+  for (auto record : rows->getRows()) {
+    json.begin_object();
+    write_summary_members(json, record);
+    json.end_object();
+  }
+  json.end_array();
+  co_return reply{200, json.take()};
+}
+
+asio::awaitable<reply> get_operation(exchange& x) {
+  auto id = parse_id(x.params[0], "operation");
+  if (id.has_error()) {
+    co_return reply{id.error()};
+  }
+  auto is_inflight = x.query().flag("inflight");
+  if (is_inflight.has_error()) {
+    co_return reply{is_inflight.error()};
+  }
+  auto found = co_await find_operation(x, *id);
+  if (found.has_error()) {
+    co_return reply{found.error()};
+  }
+  bool is_live = !is_terminal(found->view()->getStatus());
+  if (!*is_inflight || !is_live) {
+    co_return operation_reply(x, *found, nullptr);
+  }
+  auto flush = make_frame<proto::FlushOperation>([&](auto root) { id->to(root.initId()); });
+  auto flushed = co_await x.write<proto::Done>(x.inside().operations, std::move(flush));
+  if (flushed.has_error()) {
+    co_return reply{flushed.error()};
+  }
+  // It may have ended meanwhile; then the record says more than the log.
+  auto again = co_await find_operation(x, *id);
+  if (again.has_error()) {
+    co_return reply{again.error()};
+  }
+  auto survey = co_await survey_output(x, *id);
+  if (survey.has_error()) {
+    co_return reply{survey.error()};
+  }
+  co_return operation_reply(x, *again, &*survey);
+}
+
+asio::awaitable<reply> delete_operation(exchange& x) {
+  auto id = parse_id(x.params[0], "operation");
+  if (id.has_error()) {
+    co_return reply{id.error()};
+  }
+  auto request = make_frame<proto::CancelOperation>([&](auto root) {
+    root.setProject(x.who.project);
+    id->to(root.initId());
+  });
+  auto cancelled
+    = co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  if (cancelled.has_error()) {
+    co_return reply{cancelled.error()};
+  }
+  auto record = cancelled->view();
+  json_writer json;
+  json.begin_object();
+  json.member("uuid", uuid::from(record->getId()).text());
+  json.member("status", to_text(record->getStatus()));
+  json.end_object();
+  co_return reply{202, json.take()};
+}
+
+} // namespace coppice::gateway

@@ -1,0 +1,37 @@
+#include "storage/catalog.hpp"
+
+#include "storage/catalog_impl.hpp"
+
+namespace coppice::storage {
+
+namespace {
+
+constexpr unsigned readers_max = 1024;
+
+} // namespace
+
+catalog::catalog(std::unique_ptr<impl> state) : impl_{std::move(state)} {}
+
+catalog::~catalog() = default;
+
+result<std::unique_ptr<catalog>> catalog::open(const std::filesystem::path& dir,
+                                               std::size_t map_bytes) {
+  auto env = lmdb::environment::open(dir, {map_bytes, tables::count_max, readers_max});
+  if (!env) {
+    return env.error();
+  }
+  auto in = lmdb::transaction::begin(*env, lmdb::mode::write);
+  if (!in) {
+    return in.error();
+  }
+  auto all = tables::open(*in);
+  if (!all) {
+    return failure{all.error().code, dir.string() + ": " + all.error().text};
+  }
+  if (auto done = in->commit(); !done) {
+    return done.error();
+  }
+  return std::unique_ptr<catalog>{new catalog{std::make_unique<impl>(std::move(*env), *all)}};
+}
+
+} // namespace coppice::storage

@@ -1,0 +1,84 @@
+#pragma once
+
+#include "protocol/frame.hpp"
+#include "protocol/result.hpp"
+#include "storage/lmdb.hpp"
+
+#include <kj/exception.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+/// The tables of the catalog (what is in them: storage/catalog_keys.hpp) and how a record gets into
+/// one and out again. Used by catalog.cpp and its parts only.
+namespace coppice::storage {
+
+struct tables {
+  lmdb::table meta = 0;
+  lmdb::table tokens = 0;
+  lmdb::table images = 0;
+  lmdb::table image_index = 0;
+  lmdb::table tags = 0;
+  lmdb::table image_tags = 0;
+  lmdb::table sources = 0;
+  lmdb::table operations = 0;
+  lmdb::table operation_details = 0;
+  lmdb::table operation_index = 0;
+  lmdb::table unfinished = 0;
+  lmdb::table events = 0;
+  lmdb::table files = 0;
+  lmdb::table file_ids = 0;
+  lmdb::table file_index = 0;
+
+  static constexpr unsigned count_max = 32;
+
+  /// Opens all, makes the missing ones and the version record. unsupported: a newer version wrote
+  /// this catalog; nothing is changed then.
+  static result<tables> open(lmdb::transaction& in);
+};
+
+/// The record of that key, copied (values in the map are not aligned). Empty: there is none, or a
+/// failure, which the transaction remembers.
+template <class T>
+frame<T> load(lmdb::transaction& in, lmdb::table from, std::string_view key) {
+  auto value = in.get(from, key);
+  if (!value) {
+    return {};
+  }
+  if (value->empty() || value->size() % sizeof(capnp::word) != 0) {
+    in.fail_with(fail(ec::damaged, "the catalog has a record of " + std::to_string(value->size()) +
+                                       " bytes, which is not a message"));
+    return {};
+  }
+  auto words = kj::heapArray<capnp::word>(value->size() / sizeof(capnp::word));
+  std::memcpy(words.begin(), value->data(), value->size());
+  return frame<T>{kj::mv(words)};
+}
+
+template <class T>
+void store(lmdb::transaction& in, lmdb::table into, std::string_view key, const frame<T>& record) {
+  auto bytes = record.bytes();
+  in.put(into, key, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+inline std::string_view view_of(capnp::Text::Reader text) {
+  return {text.begin(), text.size()};
+}
+
+inline std::string_view view_of(capnp::Data::Reader data) {
+  return {reinterpret_cast<const char*>(data.begin()), data.size()};
+}
+
+/// Runs `body`; a message that contradicts itself is `damaged` instead of an exception.
+template <class T, class Body>
+result<T> guarded(const char* what, Body&& body) {
+  try {
+    return body();
+  } catch (const kj::Exception& e) {
+    return fail(ec::damaged,
+                std::string{what} + ": malformed message: " + e.getDescription().cStr());
+  }
+}
+
+} // namespace coppice::storage

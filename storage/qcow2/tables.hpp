@@ -1,0 +1,41 @@
+#pragma once
+
+#include "protocol/result.hpp"
+#include "storage/qcow2/byte_source.hpp"
+#include "storage/qcow2/header.hpp"
+
+#include <cstdint>
+#include <vector>
+
+/// L1 and L2 tables (docs/interop/qcow2.txt, section "Cluster mapping").
+namespace coppice::storage::qcow2 {
+
+/// What an L2 entry says about its guest cluster.
+struct cluster {
+  enum class state : std::uint8_t {
+    unallocated, ///< the parent knows
+    zeros,       ///< reads as zeros, whatever the parent has
+    data,        ///< at `offset_bytes` in the file
+  };
+  state what = state::unallocated;
+  std::uint64_t offset_bytes = 0; ///< also of a cluster of zeros that keeps its place; else 0
+};
+
+/// Where the L2 table for each entry of the L1 table starts, 0 where nothing is allocated: as many
+/// entries as the disk needs, each aligned and inside the file. Memory: l1_bytes_max at most.
+/// damaged, io.
+result<std::vector<std::uint64_t>> read_l1(const byte_source& source, const header& h);
+
+/// The entries of the L2 table at `offset_bytes` (from read_l1), each checked: nothing compressed,
+/// no reserved bits, aligned and inside the file. Memory: one cluster. damaged, io.
+result<std::vector<std::uint64_t>> read_l2(const byte_source& source, const header& h,
+                                           std::uint64_t offset_bytes);
+
+/// What an entry from read_l2 says.
+cluster cluster_of(std::uint64_t l2_entry);
+
+/// Reads every table that maps the disk: each entry valid, no cluster of the file used twice.
+/// Costs one read for each 512 MiB of disk that has data in this file. damaged; io.
+result<void> check_tables(const byte_source& source, const header& h);
+
+} // namespace coppice::storage::qcow2

@@ -1,0 +1,365 @@
+#include "storage/store.hpp"
+
+#include "protocol/limits.hpp"
+#include "storage/blobs.hpp"
+#include "storage/error.hpp"
+#include "storage/ext4_superblock.hpp"
+#include "storage/file.hpp"
+#include "storage/qcow2/reader.hpp"
+#include "storage/qcow2/tables.hpp"
+#include "storage/qcow2/writer.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace coppice::storage {
+
+namespace {
+
+constexpr std::string_view image_suffix = ".qcow2";
+
+/// Nobody but the daemon's user may write to a sealed image, and that user only by changing it.
+constexpr mode_t sealed_mode = 0400;
+
+std::filesystem::path images_dir(const std::filesystem::path& state_dir) {
+  return state_dir / "images";
+}
+
+std::filesystem::path image_file(const std::filesystem::path& dir, const uuid& image) {
+  return dir / (image.text() + std::string{image_suffix});
+}
+
+/// The image that a file in images/ belongs to; nothing for names that we never give.
+std::optional<uuid> image_of_file(const std::string& name) {
+  if (name.size() <= image_suffix.size() || !name.ends_with(image_suffix)) {
+    return std::nullopt;
+  }
+  auto id = uuid::parse(std::string_view{name}.substr(0, name.size() - image_suffix.size()));
+  if (!id || id->text() + std::string{image_suffix} != name) {
+    return std::nullopt;
+  }
+  return id;
+}
+
+result<bool> is_there(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0) {
+    return true;
+  }
+  if (errno == ENOENT) {
+    return false;
+  }
+  return io_failure(errno, "cannot look at " + path.string());
+}
+
+result<void> make_directory(const std::filesystem::path& path) {
+  if (::mkdir(path.c_str(), 0700) == 0) {
+    // The name of a new folder is as durable as the files that will count on it.
+    return sync_directory(path.has_parent_path() ? path.parent_path() : ".");
+  }
+  if (errno != EEXIST) {
+    return io_failure(errno, "cannot make the folder " + path.string());
+  }
+  return {};
+}
+
+/// The pid that the holder of the lock wrote, as text; "unknown" if there is none.
+std::string holder_of(const file& lock) {
+  std::array<std::byte, 16> bytes{};
+  auto got = lock.read_at(0, bytes);
+  std::string_view text{reinterpret_cast<const char*>(bytes.data()), got ? *got : 0};
+  int pid = 0;
+  auto parsed = std::from_chars(text.data(), text.data() + text.size(), pid);
+  return parsed.ec == std::errc{} && pid > 0 ? std::to_string(pid) : "unknown";
+}
+
+result<file> take_lock(const std::filesystem::path& path) {
+  auto lock = file::open(path, O_RDWR | O_CREAT, 0600);
+  if (!lock) {
+    return lock;
+  }
+  if (::flock(lock->fd(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) {
+      return io_failure(errno, "cannot lock " + path.string());
+    }
+    return fail(ec::in_use, "the state folder " + path.parent_path().string() +
+                                " is in use by the daemon with pid " + holder_of(*lock) +
+                                ": stop that one, or choose another state_dir");
+  }
+  auto text = std::to_string(::getpid()) + "\n";
+  if (auto done = lock->set_size(0); !done) {
+    return done.error();
+  }
+  if (auto done = lock->write_at(0, std::as_bytes(std::span{text})); !done) {
+    return done.error();
+  }
+  return lock;
+}
+
+qcow2::reader::open_parent parents_in(std::filesystem::path dir) {
+  return [dir = std::move(dir)](const uuid& image) {
+    return qcow2::open_bytes(image_file(dir, image));
+  };
+}
+
+/// What of the header is not as we wrote it; nothing if all is.
+std::optional<std::string> difference(const qcow2::header& found, const qcow2::header& written) {
+  if (found.parent != written.parent) {
+    return "its backing file is " + (found.parent ? found.parent->text() : "none") + ", expected " +
+           (written.parent ? written.parent->text() : "none");
+  }
+  if (found.disk_bytes != written.disk_bytes) {
+    return "its disk has " + std::to_string(found.disk_bytes) + " bytes, expected " +
+           std::to_string(written.disk_bytes);
+  }
+  if (found.cluster_bits != written.cluster_bits ||
+      found.refcount_order != written.refcount_order) {
+    return "its clusters or reference counts are of another size";
+  }
+  if (found.compatible_features != written.compatible_features) {
+    return "it has features that were not there";
+  }
+  if (found != written) {
+    return "its tables are not where they were made";
+  }
+  return std::nullopt;
+}
+
+result<void> check_header(const qcow2::header& found, const uuid& parent, const std::string& name) {
+  auto written = qcow2::overlay_header(parent, limits::disk_bytes);
+  if (!parent) {
+    // An import: its tables lie where its content ended.
+    written = found;
+    written.parent.reset();
+    written.disk_bytes = limits::disk_bytes;
+    written.cluster_bits = qcow2::cluster_bits_written;
+    written.refcount_order = qcow2::refcount_order_written;
+    written.compatible_features = 0;
+  }
+  if (auto what = difference(found, written)) {
+    return fail(ec::damaged, name + ": the header was changed: " + *what);
+  }
+  return {};
+}
+
+/// Everything that must be true of an overlay before it may become an image.
+result<void> check_overlay(const std::filesystem::path& path, const std::filesystem::path& images,
+                           const uuid& parent) {
+  auto bytes = qcow2::open_bytes(path);
+  if (!bytes) {
+    return bytes.error();
+  }
+  auto head = qcow2::read_header(**bytes);
+  if (!head) {
+    return head.error();
+  }
+  if (auto same = check_header(*head, parent, path.string()); !same) {
+    return same;
+  }
+  if (auto sound = qcow2::check_tables(**bytes, *head); !sound) {
+    return sound;
+  }
+  auto disk = qcow2::reader::open(std::move(*bytes), parents_in(images));
+  if (!disk) {
+    return disk.error();
+  }
+  if (auto clean = check_clean_ext4(**disk); !clean) {
+    return failure{clean.error().code, path.string() + ": " + clean.error().text};
+  }
+  return {};
+}
+
+/// Removes what `is_leftover` says of the entries of a folder; they may be folders themselves.
+template <class Predicate>
+result<std::size_t> remove_entries(const std::filesystem::path& dir, Predicate&& is_leftover) {
+  std::error_code error;
+  std::vector<std::filesystem::path> leftovers; // a folder is not changed while it is listed
+  auto at = std::filesystem::directory_iterator{dir, error};
+  for (; !error && at != std::filesystem::directory_iterator{}; at.increment(error)) {
+    if (is_leftover(at->path().filename().string())) {
+      leftovers.push_back(at->path());
+    }
+  }
+  for (auto i = leftovers.begin(); !error && i != leftovers.end(); ++i) {
+    std::filesystem::remove_all(*i, error);
+  }
+  if (error) {
+    return io_failure(error.value(), "cannot remove what was left in " + dir.string());
+  }
+  return leftovers.size();
+}
+
+} // namespace
+
+struct store::impl {
+  impl(std::filesystem::path dir, file held)
+      : state_dir{std::move(dir)}, lock{std::move(held)},
+        blob_files{state_dir / "blobs", state_dir / "uploads", std::chrono::steady_clock::now} {}
+
+  std::filesystem::path state_dir;
+  file lock;
+  blobs blob_files;
+};
+
+store::store(std::unique_ptr<impl> state) : impl_{std::move(state)} {
+  // nop
+}
+
+store::~store() = default;
+
+result<std::unique_ptr<store>> store::open(const std::filesystem::path& state_dir) {
+  if (auto made = make_directory(state_dir); !made) {
+    return made.error();
+  }
+  auto lock = take_lock(state_dir / "lock");
+  if (!lock) {
+    return lock.error();
+  }
+  for (auto name : {"images", "overlays", "blobs", "uploads", "tmp", "catalog"}) {
+    if (auto made = make_directory(state_dir / name); !made) {
+      return made.error();
+    }
+  }
+  return std::unique_ptr<store>{new store{std::make_unique<impl>(state_dir, std::move(*lock))}};
+}
+
+// -- overlays and images
+// -----------------------------------------------------------------------------
+
+result<void> store::create_overlay(const uuid& overlay, const uuid& parent) {
+  auto backing = image_path(parent);
+  auto there = is_there(backing);
+  if (!there) {
+    return there.error();
+  }
+  if (!*there) {
+    return fail(ec::not_found,
+                "the file of image " + parent.text() + " is missing: " + backing.string());
+  }
+  return qcow2::create_overlay(overlay_path(overlay), parent, limits::disk_bytes);
+}
+
+std::filesystem::path store::overlay_path(const uuid& overlay) const {
+  return image_file(impl_->state_dir / "overlays", overlay);
+}
+
+std::filesystem::path store::image_path(const uuid& image) const {
+  return image_file(images_dir(impl_->state_dir), image);
+}
+
+result<store::sealed> store::seal(const uuid& overlay, const uuid& parent) {
+  auto path = overlay_path(overlay);
+  if (auto good = check_overlay(path, images_dir(impl_->state_dir), parent); !good) {
+    return good.error();
+  }
+  auto target = file::open(path, O_RDWR);
+  if (!target) {
+    return target.error();
+  }
+  if (auto done = target->set_mode(sealed_mode); !done) {
+    return done.error();
+  }
+  if (auto done = target->sync(); !done) {
+    return done.error();
+  }
+  auto size =
+      target->allocated_bytes(); // after the sync: until then the kernel may not have chosen
+  if (!size) {
+    return size.error();
+  }
+  if (auto done = move_durably(path, image_path(overlay)); !done) {
+    return done.error();
+  }
+  return sealed{*size};
+}
+
+result<void> store::discard(const uuid& overlay) {
+  // Both are tried; the first failure is the one to tell.
+  auto from_overlays = remove_file(overlay_path(overlay));
+  auto from_images = remove_file(image_path(overlay));
+  if (!from_overlays) {
+    return from_overlays.error();
+  }
+  if (!from_images) {
+    return from_images.error();
+  }
+  return {};
+}
+
+result<std::unique_ptr<block_source>> store::open_image(const std::filesystem::path& state_dir,
+                                                        const uuid& image) {
+  auto parents = parents_in(images_dir(state_dir));
+  auto top = parents(image);
+  if (!top) {
+    return top.error();
+  }
+  auto disk = qcow2::reader::open(std::move(*top), std::move(parents));
+  if (!disk) {
+    return disk.error();
+  }
+  return std::unique_ptr<block_source>{std::move(*disk)};
+}
+
+// -- blobs
+// -------------------------------------------------------------------------------------------
+
+result<std::uint64_t> store::begin_blob() {
+  return impl_->blob_files.begin();
+}
+
+result<void> store::append_blob(std::uint64_t upload, std::span<const std::byte> data) {
+  return impl_->blob_files.append(upload, data);
+}
+
+result<store::stored_blob> store::finish_blob(std::uint64_t upload) {
+  return impl_->blob_files.finish(upload);
+}
+
+void store::abort_blob(std::uint64_t upload) {
+  impl_->blob_files.abort(upload);
+}
+
+result<std::vector<std::byte>> store::read_blob(const sha256& digest, std::uint64_t offset_bytes,
+                                                std::size_t bytes_max) {
+  return impl_->blob_files.read(digest, offset_bytes, bytes_max);
+}
+
+void store::set_blob_bytes_max(std::uint64_t bytes) {
+  impl_->blob_files.bytes_max(bytes);
+}
+
+// -- start
+// -------------------------------------------------------------------------------------------
+
+result<std::size_t> store::remove_leftovers(const std::function<bool(const uuid&)>& has_record) {
+  std::size_t removed = 0;
+  for (auto name : {"overlays", "uploads", "tmp"}) {
+    auto count = remove_entries(impl_->state_dir / name, [](const std::string&) { return true; });
+    if (!count) {
+      return count.error();
+    }
+    removed += *count;
+  }
+  // Files with other names in images/ are not ours to judge.
+  auto count = remove_entries(images_dir(impl_->state_dir), [&](const std::string& name) {
+    auto image = image_of_file(name);
+    return image && !has_record(*image);
+  });
+  if (!count) {
+    return count.error();
+  }
+  return removed + *count;
+}
+
+} // namespace coppice::storage

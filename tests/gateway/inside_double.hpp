@@ -1,0 +1,109 @@
+#pragma once
+
+#include "actors/type_ids.hpp"
+#include "gateway/gateway.hpp"
+#include "protocol/uuid.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace coppice::test {
+
+/// The inside of the server as the gateway sees it: real actors over plain tables. What the
+/// gateway asked is kept, what it is answered can be prepared. Every access takes the lock.
+class inside_double {
+public:
+  struct image {
+    uuid id;
+    std::string project;
+    std::vector<std::string> tags;
+    uuid operation;
+  };
+  struct file {
+    uuid id;
+    std::string project;
+    std::string sha256;
+    std::uint64_t size_bytes = 0;
+  };
+  struct path {
+    std::string data;                  ///< of a regular file
+    std::vector<std::string> entries;  ///< of a directory
+    bool is_directory = false;
+    std::optional<std::uint64_t> announced_bytes; ///< other than there are
+  };
+
+  inside_double();
+  ~inside_double();
+
+  gateway::services services() {
+    return {system, catalog, catalog_writer, store, images, operations, config};
+  }
+
+  template <class Work>
+  auto locked(Work&& work) {
+    std::scoped_lock lock{mutex};
+    return work();
+  }
+
+  /// A token of `project` with the given rights; bits as in the record, all by default.
+  void add_token(const std::string& text, const std::string& project, bool may_spawn = true,
+                 bool may_list = true);
+  uuid add_image(const std::string& project, std::vector<std::string> tags);
+  /// An operation in the catalog, edited by `fill`.
+  uuid add_operation(const std::string& project,
+                     const std::function<void(proto::OperationRecord::Builder)>& fill);
+  void add_event(const uuid& operation, const std::function<void(proto::Event::Builder)>& fill);
+
+  struct actor_config : caf::actor_system_config {
+    actor_config();
+  };
+
+  settings config;
+  std::mutex mutex;
+  std::condition_variable asked; ///< an operation was asked for and is not answered
+
+  // -- what there is -----------------------------------------------------------------------------
+  std::map<std::string, frame<proto::TokenRecord>> tokens; ///< by digest
+  std::vector<image> image_table;
+  std::vector<file> file_table;
+  std::map<uuid, frame<proto::OperationRecord>> operation_table;
+  std::map<uuid, std::vector<frame<proto::Event>>> event_table;
+  std::map<std::string, path> paths; ///< of every image
+  std::optional<ec> store_error;     ///< for every append
+  std::optional<ec> start_error;
+  bool is_silent = false; ///< operations never answer
+
+  // -- what was asked ----------------------------------------------------------------------------
+  std::vector<frame<proto::StartOperation>> started;
+  std::vector<frame<proto::ListImages>> image_listings;
+  std::vector<frame<proto::ListOperations>> operation_listings;
+  std::vector<std::string> removed_tags;
+  std::map<std::uint64_t, std::string> uploads;
+  std::uint64_t appends = 0;
+  std::uint64_t aborted_uploads = 0;
+  std::uint64_t flushes = 0;
+  std::map<std::uint64_t, std::uint64_t> inspect_offsets; ///< open sessions
+  std::map<std::uint64_t, std::string> inspect_paths;
+  std::uint64_t inspect_closes = 0;
+  std::uint64_t event_pages = 0;
+  std::vector<caf::typed_response_promise<frame<proto::OperationRecord>>> unanswered;
+
+  actor_config actor_settings;
+  caf::actor_system system{actor_settings};
+  catalog_reader_actor catalog;
+  catalog_writer_actor catalog_writer;
+  store_actor store;
+  images_actor images;
+  operations_actor operations;
+};
+
+} // namespace coppice::test

@@ -1,0 +1,375 @@
+#define BOOST_TEST_MODULE store
+#include <boost/test/unit_test.hpp>
+
+#include "protocol/limits.hpp"
+#include "storage/blobs.hpp"
+#include "storage/error.hpp"
+#include "storage/ext4_superblock.hpp"
+#include "storage/qcow2/format.hpp"
+#include "storage/qcow2/writer.hpp"
+#include "storage/store.hpp"
+#include "tests/storage/scratch.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <set>
+
+using namespace coppice;
+using namespace coppice::storage;
+using namespace coppice::storage::test;
+namespace q = coppice::storage::qcow2;
+
+namespace {
+
+/// Offset of s_state in the disk: 1024 + 0x3a.
+constexpr std::uint64_t state_offset = 1024 + 0x3a;
+
+std::unique_ptr<store> open_store(const std::filesystem::path& dir) {
+  auto opened = store::open(dir);
+  BOOST_REQUIRE_MESSAGE(opened, (opened ? "" : opened.error().text));
+  return std::move(*opened);
+}
+
+/// A raw ext4 of the one disk size, as an import makes it.
+void make_file_system(const std::filesystem::path& raw, const std::string& features) {
+  make_sparse(raw, limits::disk_bytes);
+  must("/sbin/mkfs.ext4 -q -F -O " + features +
+       " -E assume_storage_prezeroed=1,nodiscard -b 4096 " + raw.string());
+}
+
+struct opened_store {
+  opened_store() {
+    make_file_system(dir / "raw", "^has_journal");
+  }
+
+  /// An overlay as an import leaves it.
+  uuid import() {
+    auto image = uuid::random();
+    auto done = q::write_from_raw(dir / "raw", files->overlay_path(image));
+    BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+    return image;
+  }
+
+  uuid sealed_import() {
+    auto image = import();
+    auto done = files->seal(image, {});
+    BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+    return image;
+  }
+
+  uuid overlay_over(const uuid& parent) {
+    auto image = uuid::random();
+    auto done = files->create_overlay(image, parent);
+    BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+    return image;
+  }
+
+  void qemu_io(const uuid& overlay, const std::string& commands) {
+    must("qemu-io -f qcow2 " + commands + " " + files->overlay_path(overlay).string());
+  }
+
+  void patch_overlay(const uuid& overlay, std::uint64_t offset, std::uint64_t value) {
+    std::array<std::byte, 8> bytes{};
+    q::store_be(bytes, 0, value);
+    write_at(files->overlay_path(overlay), offset, bytes);
+  }
+
+  scratch dir;
+  std::unique_ptr<store> files = open_store(dir / "state");
+};
+
+mode_t mode_of(const std::filesystem::path& path) {
+  struct stat status {};
+  BOOST_REQUIRE_EQUAL(::stat(path.c_str(), &status), 0);
+  return status.st_mode & 07777;
+}
+
+std::string hex(const store::sha256& digest) {
+  std::string out;
+  for (auto byte : digest) {
+    static constexpr char digits[] = "0123456789abcdef";
+    out += digits[byte >> 4];
+    out += digits[byte & 15];
+  }
+  return out;
+}
+
+} // namespace
+
+// -- the folder
+// --------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_second_store_on_the_same_folder_is_refused_by_the_pid_of_the_first) {
+  scratch dir;
+  {
+    auto first = open_store(dir / "state");
+    check_fails(store::open(dir / "state"), ec::in_use, "pid " + std::to_string(::getpid()));
+  }
+  BOOST_CHECK(store::open(dir / "state"));
+}
+
+BOOST_AUTO_TEST_CASE(folders_are_made_for_the_owner_alone) {
+  scratch dir;
+  auto opened = open_store(dir / "state");
+  for (auto name : {"", "images", "overlays", "blobs", "uploads", "tmp", "catalog"}) {
+    BOOST_TEST(mode_of(dir / "state" / name) == mode_t{0700}, name);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_named) {
+  scratch dir;
+  check_fails(store::open(dir / "missing" / "state"), ec::not_found, "missing/state");
+}
+
+BOOST_FIXTURE_TEST_CASE(leftovers_are_removed_and_recorded_images_are_not, opened_store) {
+  auto kept = sealed_import();
+  auto unrecorded = sealed_import();
+  auto half = overlay_over(kept);
+  auto state = dir / "state";
+  write_at(state / "uploads" / "7", 0, bytes_of("half"));
+  std::filesystem::create_directories(state / "tmp" / "import" / "blobs");
+  write_at(state / "tmp" / "import" / "blobs" / "x", 0, bytes_of("x"));
+  write_at(state / "images" / "README", 0, bytes_of("not ours"));
+  std::set<uuid> asked;
+  auto removed = files->remove_leftovers([&](const uuid& image) {
+    asked.insert(image);
+    return image == kept;
+  });
+  BOOST_REQUIRE(removed);
+  BOOST_TEST(*removed == 4u);
+  BOOST_CHECK((asked == std::set<uuid>{kept, unrecorded}));
+  BOOST_CHECK(std::filesystem::exists(files->image_path(kept)));
+  BOOST_CHECK(!std::filesystem::exists(files->image_path(unrecorded)));
+  BOOST_CHECK(!std::filesystem::exists(files->overlay_path(half)));
+  BOOST_CHECK(std::filesystem::is_empty(state / "uploads"));
+  BOOST_CHECK(std::filesystem::is_empty(state / "tmp"));
+  BOOST_CHECK(std::filesystem::exists(state / "images" / "README"));
+}
+
+// -- sealing
+// -----------------------------------------------------------------------------------------
+
+BOOST_FIXTURE_TEST_CASE(a_sealed_import_is_read_only_and_has_the_content, opened_store) {
+  auto image = import();
+  auto done = files->seal(image, {});
+  BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+  BOOST_TEST(done->size_bytes > 0u);
+  BOOST_TEST(done->size_bytes < 64u << 20);
+  BOOST_CHECK(!std::filesystem::exists(files->overlay_path(image)));
+  BOOST_TEST(mode_of(files->image_path(image)) == mode_t{0400});
+  BOOST_TEST(must("qemu-img compare -f raw -F qcow2 " + (dir / "raw").string() + " " +
+                  files->image_path(image).string())
+                 .find("identical") != std::string::npos);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_sealed_overlay_is_read_through_its_parent, opened_store) {
+  auto base = sealed_import();
+  auto child = overlay_over(base);
+  qemu_io(child, "-c 'write -P 0x5a 33G 100k'");
+  BOOST_REQUIRE(files->seal(child, base));
+  auto grandchild = overlay_over(child);
+  BOOST_REQUIRE(files->seal(grandchild, child));
+
+  auto disk = store::open_image(dir / "state", grandchild);
+  BOOST_REQUIRE(disk);
+  BOOST_TEST((*disk)->size_bytes() == limits::disk_bytes);
+  std::vector<std::byte> data(100 * 1024);
+  BOOST_REQUIRE((*disk)->read(33ull << 30, data));
+  BOOST_CHECK(data == std::vector<std::byte>(data.size(), std::byte{0x5a}));
+  BOOST_CHECK(check_clean_ext4(**disk)); // the superblock is in the base
+  must("qemu-img check -q -f qcow2 " + files->image_path(grandchild).string());
+}
+
+BOOST_FIXTURE_TEST_CASE(an_overlay_of_a_missing_parent_is_not_made, opened_store) {
+  auto image = uuid::random();
+  check_fails(files->create_overlay(image, uuid::random()), ec::not_found, "missing");
+  BOOST_CHECK(!std::filesystem::exists(files->overlay_path(image)));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_file_system_that_was_not_unmounted_is_not_sealed, opened_store) {
+  auto base = sealed_import();
+  auto child = overlay_over(base);
+  qemu_io(child, "-c 'write -P 0 " + std::to_string(state_offset / 512 * 512) + " 512'");
+  // The sector of the superblock is gone: no file system at all.
+  check_fails(files->seal(child, base), ec::damaged, "ext4");
+  BOOST_CHECK(std::filesystem::exists(files->overlay_path(child)));
+  BOOST_CHECK(!std::filesystem::exists(files->image_path(child)));
+
+  for (auto [state, reason] : {std::pair{0, "not cleanly unmounted"}, std::pair{3, "errors"},
+                               std::pair{5, "not cleanly unmounted"}}) {
+    write_at(dir / "raw", state_offset, std::array{static_cast<std::byte>(state), std::byte{0}});
+    check_fails(files->seal(import(), {}), ec::not_clean, reason);
+  }
+}
+
+BOOST_FIXTURE_TEST_CASE(a_file_system_with_a_journal_is_not_sealed, opened_store) {
+  std::filesystem::remove(dir / "raw");
+  make_file_system(dir / "raw", "has_journal");
+  check_fails(files->seal(import(), {}), ec::unsupported, "journal");
+  // s_feature_incompat at 0x60: set the bit that a kernel sets while it has the journal open.
+  auto opened = file::open(dir / "raw", O_RDWR);
+  std::array<std::byte, 1> incompat{};
+  BOOST_REQUIRE(opened->read_at(1024 + 0x60, incompat));
+  incompat[0] |= std::byte{4};
+  BOOST_REQUIRE(opened->write_at(1024 + 0x60, incompat));
+  check_fails(files->seal(import(), {}), ec::not_clean, "recovery");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_file_system_larger_than_its_disk_is_not_sealed, opened_store) {
+  write_at(dir / "raw", 1024 + 0x150, std::array{std::byte{1}}); // s_blocks_count_hi
+  check_fails(files->seal(import(), {}), ec::damaged, "larger than its disk");
+}
+
+BOOST_FIXTURE_TEST_CASE(an_overlay_whose_header_was_rewritten_is_not_sealed, opened_store) {
+  auto base = sealed_import();
+  auto other = sealed_import();
+  auto stranger = overlay_over(other);
+  check_fails(files->seal(stranger, base), ec::damaged, "backing file is " + other.text());
+  check_fails(files->seal(stranger, {}), ec::damaged, "expected none");
+
+  auto imported = import();
+  check_fails(files->seal(imported, base), ec::damaged, "backing file is none");
+
+  struct lie {
+    std::size_t field;
+    std::uint64_t value;
+    ec code;
+    const char* reason;
+  };
+  for (auto& each :
+       {lie{q::field::incompatible_features, q::incompatible_external_data, ec::unsupported,
+            "external data"},
+        lie{q::field::incompatible_features, q::incompatible_dirty, ec::damaged, "dirty"},
+        lie{q::field::compatible_features, 1, ec::damaged, "features"},
+        lie{q::field::size, limits::disk_bytes - 512, ec::damaged, "its disk has"},
+        lie{q::field::l1_table_offset, 2 * q::cluster_bytes_written, ec::damaged, "tables"},
+        lie{q::cluster_bytes_written, 512, ec::damaged, "misaligned"}}) {
+    BOOST_TEST_CONTEXT(each.reason) {
+      auto child = overlay_over(base);
+      patch_overlay(child, each.field, each.value);
+      check_fails(files->seal(child, base), each.code, each.reason);
+      BOOST_CHECK(!std::filesystem::exists(files->image_path(child)));
+    }
+  }
+}
+
+BOOST_FIXTURE_TEST_CASE(sealing_never_replaces_an_image, opened_store) {
+  auto image = sealed_import();
+  auto before = read_file(files->image_path(image));
+  BOOST_REQUIRE(q::write_from_raw(dir / "raw", files->overlay_path(image)));
+  check_fails(files->seal(image, {}), ec::conflict, "already");
+  BOOST_CHECK(read_file(files->image_path(image)) == before);
+}
+
+BOOST_FIXTURE_TEST_CASE(sealing_what_is_not_there_is_not_found, opened_store) {
+  check_fails(files->seal(uuid::random(), {}), ec::not_found, "overlays");
+}
+
+BOOST_FIXTURE_TEST_CASE(discard_removes_overlay_and_unrecorded_image_and_is_fine_twice,
+                        opened_store) {
+  auto base = sealed_import();
+  auto child = overlay_over(base);
+  BOOST_CHECK(files->discard(child));
+  BOOST_CHECK(!std::filesystem::exists(files->overlay_path(child)));
+  BOOST_CHECK(files->discard(base));
+  BOOST_CHECK(!std::filesystem::exists(files->image_path(base)));
+  BOOST_CHECK(files->discard(base));
+}
+
+BOOST_AUTO_TEST_CASE(an_image_that_is_not_there_is_not_found) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  check_fails(store::open_image(dir / "state", uuid::random()), ec::not_found, "images");
+}
+
+// -- blobs
+// -------------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(the_same_bytes_are_stored_once_under_their_digest) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  for (int round = 0; round < 2; ++round) {
+    auto upload = files->begin_blob();
+    BOOST_REQUIRE(upload);
+    BOOST_REQUIRE(files->append_blob(*upload, bytes_of("a")));
+    BOOST_REQUIRE(files->append_blob(*upload, bytes_of("bc")));
+    auto done = files->finish_blob(*upload);
+    BOOST_REQUIRE(done);
+    BOOST_TEST(hex(done->digest) ==
+               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    BOOST_TEST(done->size_bytes == 3u);
+    check_fails(files->append_blob(*upload, bytes_of("d")), ec::not_found, "no upload");
+    check_fails(files->finish_blob(*upload), ec::not_found, "no upload");
+    BOOST_CHECK(read_file(dir / "state" / "blobs" / hex(done->digest)).size() == 3u);
+    BOOST_CHECK(std::filesystem::is_empty(dir / "state" / "uploads"));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_empty_upload_is_a_blob_too) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  auto done = files->finish_blob(files->begin_blob().value());
+  BOOST_REQUIRE(done);
+  BOOST_TEST(hex(done->digest) ==
+             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  BOOST_CHECK(files->read_blob(done->digest, 0, 10)->empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_blob_is_read_in_pieces_and_ends_with_an_empty_one) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  auto upload = files->begin_blob().value();
+  BOOST_REQUIRE(files->append_blob(upload, bytes_of("0123456789")));
+  auto digest = files->finish_blob(upload)->digest;
+  auto text = [&](std::uint64_t offset) {
+    auto piece = files->read_blob(digest, offset, 4).value();
+    return std::string{reinterpret_cast<const char*>(piece.data()), piece.size()};
+  };
+  BOOST_TEST(text(0) == "0123");
+  BOOST_TEST(text(8) == "89");
+  BOOST_TEST(text(10) == "");
+  BOOST_TEST(text(~std::uint64_t{0}) == "");
+  check_fails(files->read_blob({}, 0, 4), ec::not_found, "blobs");
+}
+
+BOOST_AUTO_TEST_CASE(an_upload_beyond_its_limit_is_gone_with_its_file) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  files->set_blob_bytes_max(4);
+  auto upload = files->begin_blob().value();
+  BOOST_REQUIRE(files->append_blob(upload, bytes_of("1234")));
+  check_fails(files->append_blob(upload, bytes_of("5")), ec::too_large, "4 bytes");
+  check_fails(files->append_blob(upload, {}), ec::not_found, "no upload");
+  BOOST_CHECK(std::filesystem::is_empty(dir / "state" / "uploads"));
+}
+
+BOOST_AUTO_TEST_CASE(an_aborted_upload_leaves_nothing) {
+  scratch dir;
+  auto files = open_store(dir / "state");
+  auto upload = files->begin_blob().value();
+  files->abort_blob(upload);
+  files->abort_blob(upload);
+  check_fails(files->finish_blob(upload), ec::not_found, "no upload");
+  BOOST_CHECK(std::filesystem::is_empty(dir / "state" / "uploads"));
+}
+
+BOOST_AUTO_TEST_CASE(when_all_places_are_taken_only_the_longest_idle_upload_gives_way) {
+  scratch dir;
+  std::chrono::steady_clock::time_point now{};
+  blobs files{dir.path(), dir.path(), [&] {
+                return now;
+              }};
+  std::vector<std::uint64_t> uploads;
+  for (std::size_t i = 0; i < blobs::uploads_max; ++i) {
+    uploads.push_back(files.begin().value());
+  }
+  now += blobs::idle_min - std::chrono::seconds{1};
+  check_fails(files.begin(), ec::too_large, "64 uploads");
+  BOOST_REQUIRE(files.append(uploads[0], bytes_of("busy")));
+  now += std::chrono::seconds{1};
+  BOOST_CHECK(files.begin());
+  BOOST_CHECK(files.append(uploads[0], bytes_of("still here")));
+  check_fails(files.append(uploads[1], bytes_of("gone")), ec::not_found, "no upload");
+  BOOST_CHECK(files.append(uploads[2], bytes_of("still here")));
+}

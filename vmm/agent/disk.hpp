@@ -1,0 +1,63 @@
+#pragma once
+
+#include "vmm/agent/descriptor.hpp"
+#include "vmm/agent/mount_table.hpp"
+
+#include <optional>
+#include <set>
+
+#include <sys/types.h>
+
+namespace coppice::agent {
+
+/// The image's disk, from mounting to the proof that it is closed.
+///
+/// Problem: what ran on the disk was root. It may have mounted, bound, moved and shadowed file
+/// systems anywhere, frozen the disk, put swap or loop devices on it. The disk counts as closed
+/// only when the kernel lets us open the device exclusively, which it refuses as long as any mount
+/// in any namespace, any swap or any other holder has it.
+///
+/// Every wait is bounded; nothing that cannot be undone hangs the agent, it is reported instead.
+/// Owner: the session. No disk is touched before `mount`.
+class disk {
+public:
+  /// Remembers the mounts that are the agent's own: all others are removed by `unmount`.
+  /// To be called once, when /proc, /sys and /dev are there.
+  result<void> remember_own_mounts();
+
+  /// Waits for the device, mounts it.
+  result<void> mount();
+
+  /// Mounts /proc, /sys, /dev and what belongs below them; makes these folders and /tmp where the
+  /// image has none. After `mount`.
+  result<void> mount_system_folders();
+
+  /// The mounted root folder; -1 when nothing is mounted.
+  int root() const {
+    return root_.get();
+  }
+
+  /// A frozen file system blocks even killed processes: before they are waited for.
+  void thaw();
+
+  /// When no process is left: removes every mount but our own, flushes, proves that the device is
+  /// free. Does nothing when no disk was mounted. A failure names what is in the way.
+  result<void> unmount();
+
+private:
+  result<void> unmount_all();
+  bool unmount_once(bool may_detach, std::string& in_the_way);
+  std::vector<mount_entry> foreign_mounts() const;
+  bool is_on_disk(const mount_entry& entry) const;
+  result<void> flush_device();
+  result<void> mount_in_root(const char* type, const char* path, unsigned long flags,
+                             const char* data);
+
+  descriptor mountinfo_;
+  descriptor swaps_;
+  std::set<unsigned> own_mounts_;
+  std::optional<dev_t> device_;
+  descriptor root_;
+};
+
+} // namespace coppice::agent

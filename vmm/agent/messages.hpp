@@ -1,0 +1,40 @@
+#pragma once
+
+#include "vmm/agent/port.hpp"
+#include "vmm/agent/process.hpp"
+#include "vmm/agent/streams.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <sys/resource.h>
+
+/// What the agent says, one function a message (protocol/guest.capnp).
+namespace coppice::agent {
+
+/// The main process of a run; others may come one day.
+inline constexpr std::uint32_t main_spid = 1;
+
+/// How a process ended, from wait4(2).
+struct process_end {
+  pid_t pid = -1;
+  int status = 0;
+  rusage usage{};
+  bool is_timed_out = false;
+  std::chrono::microseconds elapsed{0};
+};
+
+void send_ready(port& to);
+void send_mounted(port& to, std::uint64_t run);
+void send_started(port& to, std::uint64_t run, const child& process, const process_plan& plan);
+void send_output(port& to, std::uint64_t run, bool is_stderr, std::span<const unsigned char> data);
+void send_exited(port& to, std::uint64_t run, const process_end& end, const output_stream& output,
+                 const output_stream& errors);
+void send_failed(port& to, std::uint64_t run, std::string_view stage, const failure& why);
+
+/// An empty error means clean.
+void send_finished(port& to, std::uint64_t run, const std::string& error);
+
+} // namespace coppice::agent

@@ -1,0 +1,90 @@
+#pragma once
+
+#include "vmm/agent/disk.hpp"
+#include "vmm/agent/file_placer.hpp"
+#include "vmm/agent/messages.hpp"
+#include "vmm/agent/port.hpp"
+#include "vmm/agent/process.hpp"
+#include "vmm/agent/streams.hpp"
+
+#include <chrono>
+#include <optional>
+#include <vector>
+
+#include <poll.h>
+
+namespace coppice::agent {
+
+/// One run: a disk is mounted, files are placed, a process runs on it, the disk is closed.
+///
+/// Guarantee: once begun it always comes to `finished`, whatever the process does: each wait on the
+/// way has an end. The order of messages is that of protocol/guest.capnp.
+/// Owner: the session, which polls for it. Port and disk outlive it.
+class run {
+public:
+  using clock = std::chrono::steady_clock;
+
+  run(port& host, disk& image, frame<proto::ToGuest> order);
+
+  /// Mounts and prepares; starts the process unless files are still to come.
+  void begin();
+
+  std::uint64_t number() const {
+    return number_;
+  }
+
+  bool is_over() const {
+    return phase_ == phase::over;
+  }
+
+  void take_file(proto::ToGuest::FileChunk::Reader chunk);
+  void take_stdin(proto::ToGuest::StdinChunk::Reader chunk);
+  void take_signal(proto::ToGuest::Signal::Reader signal);
+
+  /// A process of the machine ended, ours or an orphan.
+  void take_reaped(pid_t pid, int status, const rusage& usage);
+
+  /// Adds what this run waits for.
+  void add_interests(std::vector<pollfd>& to) const;
+
+  std::optional<clock::time_point> deadline() const;
+
+  /// Moves on: after events, after the deadline.
+  void advance();
+
+  /// Ends everything without another word, for the power to go off.
+  void abandon();
+
+private:
+  enum class phase {
+    placing,  ///< files are coming
+    running,  ///< the process runs
+    draining, ///< every process is gone, the last output goes to the host
+    over,     ///< finished was said
+  };
+
+  void set_up_guest(proto::ToGuest::Start::Reader start);
+  result<process_plan> make_plan(proto::ToGuest::Start::Reader start);
+  void start_main();
+  void end_processes();
+  void pump();
+  void fail(std::string_view stage, const failure& why);
+  void close_disk();
+
+  port& host_;
+  disk& image_;
+  frame<proto::ToGuest> order_;
+  std::uint64_t number_;
+  phase phase_ = phase::placing;
+  file_placer files_;
+  input_stream input_;
+  output_stream output_;
+  output_stream errors_;
+  process_end end_;
+  bool has_ended_ = false;
+  clock::time_point started_at_{};
+  std::optional<clock::time_point> deadline_;
+  std::string in_the_way_; ///< why the disk cannot be clean
+};
+
+} // namespace coppice::agent

@@ -1,0 +1,132 @@
+#include "vmm/command_line.hpp"
+
+#include <algorithm>
+
+namespace coppice::vmm {
+
+namespace {
+
+std::string machine_type(accelerator accel, std::uint32_t tsc_khz) {
+  // The timer chip is only needed by a guest that has nothing else to find its clock rate with.
+  const bool clock_is_given = accel == accelerator::kvm || tsc_khz != 0;
+  return std::string{"microvm,x-option-roms=off,pit="} + (clock_is_given ? "off" : "on");
+}
+
+/// Under TCG `rep movsb` is emulated byte by byte: without these flags the guest uses other loops.
+const char* cpu_model(accelerator accel) {
+  return accel == accelerator::kvm ? "host" : "max,-erms,-fsrm";
+}
+
+std::string socket_chardev(const char* id, int number) {
+  return std::string{"socket,id="} + id + ",fd=" + std::to_string(number);
+}
+
+} // namespace
+
+std::string_view to_string(accelerator a) {
+  return a == accelerator::kvm ? "kvm" : "tcg";
+}
+
+std::string escape_commas(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (char c : text) {
+    out += c;
+    if (c == ',') {
+      out += c;
+    }
+  }
+  return out;
+}
+
+disk_attachment file_disk(const std::filesystem::path& overlay) {
+  // QEMU's own locks stay on: they cost nothing and refuse a second writer of one overlay.
+  return {"driver=qcow2,node-name=d0,discard=unmap,file.driver=file,file.filename=" +
+              escape_commas(overlay.string()) + ",file.aio=threads,file.discard=unmap",
+          {}};
+}
+
+machine_sockets pick_sockets(const disk_attachment& disk) {
+  int next = 3;
+  auto take = [&] {
+    while (std::any_of(disk.descriptors.begin(), disk.descriptors.end(),
+                       [&](const auto& entry) { return entry.second == next; })) {
+      ++next;
+    }
+    return next++;
+  };
+  machine_sockets out;
+  out.console = take();
+  out.qmp = take();
+  out.agent = take();
+  return out;
+}
+
+std::string kernel_arguments(accelerator accel, std::uint32_t tsc_khz) {
+  // panic=-1 with -no-reboot: a guest that panics ends QEMU at once. cryptomgr.notests saves a
+  // sixth of the boot; the rest was measured to help or to do no harm (docs/decisions.md).
+  std::string out = "panic=-1 reboot=t console=ttyS0 loglevel=3 random.trust_cpu=on "
+                    "rcupdate.rcu_expedited=1 init_on_alloc=0 cryptomgr.notests";
+  if (accel == accelerator::tcg) {
+    // TCG is no barrier that a guest's own mitigations could add to.
+    out += " mitigations=off";
+    if (tsc_khz != 0) {
+      out += " tsc_early_khz=" + std::to_string(tsc_khz) + " tsc=reliable no_timer_check";
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> command_line(const machine_options& options, const disk_attachment& disk,
+                                      const machine_sockets& sockets, std::uint32_t tsc_khz) {
+  std::vector<std::string> out{
+      options.qemu,
+      "-name",
+      "coppice",
+      "-nodefaults",
+      "-no-user-config",
+      "-display",
+      "none",
+      "-no-reboot",
+      "-M",
+      machine_type(options.accel, tsc_khz),
+      "-accel",
+      std::string{to_string(options.accel)},
+      "-cpu",
+      cpu_model(options.accel),
+      "-m",
+      std::to_string(options.memory_mib) + "M",
+      "-smp",
+      std::to_string(options.cpus),
+      "-sandbox",
+      "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+      "-kernel",
+      options.kernel.string(),
+      "-initrd",
+      options.initramfs.string(),
+      "-append",
+      kernel_arguments(options.accel, tsc_khz),
+      "-chardev",
+      socket_chardev("con", sockets.console),
+      "-serial",
+      "chardev:con",
+      "-chardev",
+      socket_chardev("qm", sockets.qmp),
+      "-mon",
+      "chardev=qm,mode=control",
+      "-device",
+      "virtio-serial-device,max_ports=2,id=vs0",
+      "-chardev",
+      socket_chardev("ag", sockets.agent),
+      "-device",
+      "virtserialport,chardev=ag,nr=1,name=ag",
+      "-blockdev",
+      disk.blockdev,
+      "-device",
+      // An error on the disk is the guest's to see (a proper EIO), never a reason to stop the VM.
+      "virtio-blk-device,drive=d0,id=vd0,serial=root,werror=report,rerror=report",
+  };
+  return out;
+}
+
+} // namespace coppice::vmm

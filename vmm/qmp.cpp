@@ -1,0 +1,127 @@
+#include "vmm/qmp.hpp"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/write.hpp>
+
+namespace coppice::vmm {
+
+namespace asio = boost::asio;
+
+qmp_client::qmp_client(asio::io_context& context, unique_fd socket, handlers on)
+    : socket_{context, asio::local::stream_protocol{}, socket.release()}, on_{std::move(on)} {}
+
+void qmp_client::start() {
+  read();
+}
+
+void qmp_client::read() {
+  if (closed_) {
+    return;
+  }
+  socket_.async_read_some(
+      asio::buffer(buffer_),
+      [self = shared_from_this()](const boost::system::error_code& error, std::size_t n) {
+        if (error) {
+          self->end();
+          return;
+        }
+        self->lines_.append({self->buffer_.data(), n});
+        while (!self->closed_) {
+          auto line = self->lines_.next();
+          if (!line) {
+            self->trouble(line.error().text);
+            return;
+          }
+          if (!*line) {
+            break;
+          }
+          auto message = parse_qmp(**line);
+          if (!message) {
+            self->trouble(message.error().text);
+            return;
+          }
+          self->take(*message);
+        }
+        self->read();
+      });
+}
+
+void qmp_client::take(const qmp_message& message) {
+  switch (message.kind) {
+  case qmp_kind::greeting:
+    if (phase_ == phase::greeting) {
+      phase_ = phase::negotiating;
+      send(R"({"execute":"qmp_capabilities"})");
+    }
+    return;
+  case qmp_kind::reply:
+    if (phase_ == phase::negotiating) {
+      phase_ = phase::ready;
+      if (quit_wanted_) {
+        send(R"({"execute":"quit"})");
+      }
+    }
+    return;
+  case qmp_kind::error:
+    trouble("QEMU refused an order: " + message.name + ": " + message.detail);
+    return;
+  case qmp_kind::event:
+    on_.on_event(message);
+    return;
+  }
+}
+
+void qmp_client::quit() {
+  if (quit_wanted_) {
+    return;
+  }
+  quit_wanted_ = true;
+  if (phase_ == phase::ready) {
+    send(R"({"execute":"quit"})");
+  }
+}
+
+void qmp_client::send(std::string command) {
+  queue_.push_back(std::move(command) + "\n");
+  if (queue_.size() == 1) {
+    write();
+  }
+}
+
+void qmp_client::write() {
+  if (closed_ || queue_.empty()) {
+    return;
+  }
+  asio::async_write(
+      socket_, asio::buffer(queue_.front()),
+      [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
+        if (error) {
+          self->end();
+          return;
+        }
+        self->queue_.pop_front();
+        self->write();
+      });
+}
+
+void qmp_client::trouble(std::string why) {
+  if (!closed_) {
+    close();
+    on_.on_trouble(std::move(why));
+  }
+}
+
+void qmp_client::end() {
+  if (!closed_) {
+    close();
+    on_.on_closed();
+  }
+}
+
+void qmp_client::close() {
+  closed_ = true;
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+}
+
+} // namespace coppice::vmm

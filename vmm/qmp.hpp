@@ -1,0 +1,61 @@
+#pragma once
+
+#include "vmm/qmp_message.hpp"
+#include "vmm/unique_fd.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace coppice::vmm {
+
+/// QEMU's control socket: greets, negotiates, then takes orders.
+/// Owner: one machine; every call on the event loop's thread.
+class qmp_client : public std::enable_shared_from_this<qmp_client> {
+public:
+  /// They may close the client. They must not own it.
+  struct handlers {
+    std::function<void(const qmp_message&)> on_event;
+    std::function<void(std::string)> on_trouble; ///< a refused command, or no QMP at all
+    std::function<void()> on_closed;             ///< the other end is gone
+  };
+
+  qmp_client(boost::asio::io_context& context, unique_fd socket, handlers on);
+
+  void start();
+
+  /// Orders QEMU to close the disk and end. Given before the negotiation is over it waits for that.
+  void quit();
+
+  void close();
+
+private:
+  enum class phase {
+    greeting,    ///< waiting for QEMU's first line
+    negotiating, ///< qmp_capabilities is sent
+    ready,       ///< commands are taken
+  };
+
+  void read();
+  void take(const qmp_message& message);
+  void send(std::string command);
+  void write();
+  void trouble(std::string why);
+  void end();
+
+  boost::asio::local::stream_protocol::socket socket_;
+  handlers on_;
+  phase phase_ = phase::greeting;
+  bool quit_wanted_ = false;
+  bool closed_ = false;
+  line_buffer lines_;
+  std::array<char, 4096> buffer_{};
+  std::deque<std::string> queue_; // of our own few commands
+};
+
+} // namespace coppice::vmm
