@@ -16,6 +16,12 @@ namespace {
 /// One inode for 16 KiB of disk, mke2fs's default: 4,194,304.
 constexpr std::uint32_t inode_count = limits::disk_bytes / 16384;
 
+/// All 512 groups are one flex group: their bitmaps and inode tables lie together at the front.
+/// mke2fs spreads them over 32 places, each of which costs an image, and later every change, a
+/// cluster: an import of busybox takes 4.2 MB this way and 7.9 MB the other.
+constexpr std::uint8_t log_flex_groups = 9;
+static_assert(limits::disk_bytes / ext4_block_bytes / 32768 == 1u << log_flex_groups);
+
 ext2_super_block parameters() {
   ext2_super_block out{};
   ext2fs_blocks_count_set(&out, limits::disk_bytes / ext4_block_bytes);
@@ -24,7 +30,7 @@ ext2_super_block parameters() {
   out.s_log_cluster_size = 2;
   out.s_inode_size = 256;
   out.s_inodes_count = inode_count;
-  out.s_log_groups_per_flex = 4;
+  out.s_log_groups_per_flex = log_flex_groups;
   out.s_default_mount_opts = EXT2_DEFM_XATTR_USER | EXT2_DEFM_ACL;
   out.s_feature_compat = EXT2_FEATURE_COMPAT_EXT_ATTR | EXT2_FEATURE_COMPAT_DIR_INDEX;
   out.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |

@@ -88,6 +88,10 @@ result<void> guest_channel::send(const frame<proto::ToGuest>& message) {
   auto before = queued_bytes_.load();
   do {
     if (before + bytes > limits_.queue_bytes_max) {
+      // The queue may have drained since it was looked at: the loop looks once more.
+      if (!busy_was_said_.exchange(true)) {
+        asio::post(context_, [self = shared_from_this()] { self->check_writable(); });
+      }
       return fail(ec::busy, "the guest does not take what waits for it: " + std::to_string(before) +
                                 " bytes are queued");
     }
@@ -123,6 +127,12 @@ void guest_channel::write() {
         self->queue_.pop_front();
         self->write();
       });
+}
+
+void guest_channel::check_writable() {
+  if (!closed_ && queued_bytes_ <= limits_.queue_bytes_max / 2 && busy_was_said_.exchange(false)) {
+    on_.on_writable();
+  }
 }
 
 void guest_channel::consumed(std::size_t bytes) {

@@ -34,6 +34,7 @@ public:
     std::function<void(frame<proto::FromGuest>)> on_message;
     std::function<void(std::string)> on_refused; ///< the guest broke the protocol: how
     std::function<void()> on_closed;             ///< the other end is gone
+    std::function<void()> on_writable;           ///< after busy: the queue is half empty again
   };
 
   struct bounds {
@@ -57,6 +58,7 @@ private:
   void read();
   void deliver();
   void write();
+  void check_writable();
   void end(bool refused, std::string why);
 
   boost::asio::io_context& context_;
@@ -66,6 +68,8 @@ private:
 
   std::atomic<bool> closed_{false};
   std::atomic<std::size_t> queued_bytes_{0}; // reserved by `send`, freed when written
+
+  std::atomic<bool> busy_was_said_{false};
 
   // The loop's thread only:
   std::vector<std::byte> received_; // the head of the stream, less than one frame and one read

@@ -105,6 +105,7 @@ private:
   void expect_exit(const std::string& what);
   void arm(std::chrono::milliseconds delay, machine_event event, std::string why);
   void say_failed(const std::string& why);
+  void say_writable() const;
   void kill_process();
   void close_all();
 
@@ -147,7 +148,8 @@ void session::make_channels(unique_fd console, unique_fd qmp, unique_fd agent) {
           weakly([](session& s, const std::string& why) {
             s.handle(machine_event::fault, "the guest broke the protocol: " + why);
           }),
-          weakly([](session& s) { s.expect_exit("the guest's channel closed"); })});
+          weakly([](session& s) { s.expect_exit("the guest's channel closed"); }),
+      weakly([](session& s) { s.say_writable(); })});
 }
 
 void session::begin(std::weak_ptr<child_process> process) {
@@ -251,6 +253,12 @@ void session::say_failed(const std::string& why) {
   const auto on_failed = on_.on_failed;
   on_failed(lines.empty() ? why + " (nothing on the console)"
                           : why + "; last console lines:\n" + lines);
+}
+
+void session::say_writable() const {
+  if (state_ == machine_state::running && on_.on_writable) {
+    on_.on_writable();
+  }
 }
 
 void session::kill_process() {

@@ -70,7 +70,7 @@ void output_source::append(std::string& out, proto::EventPage::Reader page) {
     next_id_ = event.getId() + 1;
     bool is_wanted = range_.is_stderr ? event.isStderr() : event.isStdout();
     if (event.getSpid() == 1 && is_wanted) {
-      auto data = view((range_.is_stderr ? event.getStderr() : event.getStdout());
+      auto data = view(range_.is_stderr ? event.getStderr() : event.getStdout());
       range_.is_plain ? append_json_escaped(out, data) : encoder_.append(out, data);
     }
   }

@@ -13,9 +13,6 @@ answer<json::object> parse_json_object(std::string_view text) {
   json::parser parser{{}, options};
   json::error_code error;
   auto taken = parser.write_some(text.data(), text.size(), error);
-  if (!error && !parser.done()) {
-    error = json::error::incomplete;
-  }
   if (!error && text.find_first_not_of(" \t\r\n", taken) != std::string_view::npos) {
     error = json::error::extra_data;
   }

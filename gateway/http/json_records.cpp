@@ -2,6 +2,7 @@
 
 #include "protocol/time_text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <utility>
@@ -180,7 +181,7 @@ void write_image(json_writer& json, proto::ImageRow::Reader row) {
   json.begin_object();
   json.member("uuid", uuid::from(image.getId()).text());
   json.member("tag", filled(row.getTag()));
-  json.member("created_at", format_time(image.getCreatedAtUnixNs()));
+  json.member("created_at", time_text(image.getCreatedAtUnixNs()));
   json.member("operation_uuid", id_text(image.getOperation()));
   json.end_object();
 }
@@ -190,8 +191,8 @@ void write_file(json_writer& json, proto::FileRecord::Reader file) {
   json.member("uuid", uuid::from(file.getId()).text());
   json.member("sha256", hex(file.getSha256()));
   json.member("size", file.getSizeBytes());
-  json.member("created_at", format_time(file.getCreatedAtUnixNs()));
-  json.member("updated_at", format_time(file.getUpdatedAtUnixNs()));
+  json.member("created_at", time_text(file.getCreatedAtUnixNs()));
+  json.member("updated_at", time_text(file.getUpdatedAtUnixNs()));
   json.end_object();
 }
 
@@ -238,7 +239,7 @@ void write_summary_members(json_writer& json, proto::OperationRecord::Reader rec
   json.member("kind", to_text(record.getKind()));
   json.member("status", to_text(record.getStatus()));
   json.member("error", filled(record.getError()));
-  json.member("created_at", format_time(record.getCreatedAtUnixNs()));
+  json.member("created_at", time_text(record.getCreatedAtUnixNs()));
   json.member("duration", seconds(record.getDurationUs()));
   json.member("image_size",
               image ? std::optional{record.getResultImageSizeBytes()} : std::nullopt);

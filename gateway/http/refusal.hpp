@@ -14,6 +14,10 @@
 namespace coppice::gateway {
 
 struct refusal {
+  // Constructors, so that an answer<bool> or answer<int> cannot be mistaken for one.
+  refusal() = default;
+  refusal(unsigned code, std::string why) : status{code}, text{std::move(why)} {}
+
   unsigned status = 500;
   std::string text;
 };

@@ -120,9 +120,9 @@ strings handlers_beside_frames(const std::string& interfaces,
   return refused;
 }
 
-/// How often an interface is spelled other than by `ask` and `tell` inside `caf::typed_actor`.
+/// How often a word begins so.
 std::size_t count_of(const std::string& text, const std::string& word) {
-  const std::regex pattern{"\\b" + word + "\\b"};
+  const std::regex pattern{"\\b" + word};
   return static_cast<std::size_t>(std::distance(
       std::sregex_iterator{text.begin(), text.end(), pattern}, std::sregex_iterator{}));
 }

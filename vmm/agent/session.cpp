@@ -40,6 +40,9 @@ result<void> session::serve() {
 }
 
 int session::wait_ms() const {
+  if (has_more_ended_) {
+    return 0;
+  }
   int ms = is_host_away_ ? away_pause_ms : -1;
   auto deadline = run_ ? run_->deadline() : std::nullopt;
   if (deadline) {
@@ -131,11 +134,12 @@ void session::take_start(const frame<proto::ToGuest>& message) {
 }
 
 void session::reap_ended() {
-  reap([this](pid_t pid, int status, const rusage& usage) {
+  auto left = reap([this](pid_t pid, int status, const rusage& usage) {
     if (run_) {
       run_->take_reaped(pid, status, usage);
     }
   });
+  has_more_ended_ = left == children::ended;
 }
 
 } // namespace coppice::agent

@@ -31,6 +31,7 @@ private:
   descriptor signals_;
   std::optional<run> run_;
   std::uint64_t last_run_ = 0;
+  bool has_more_ended_ = false; ///< processes wait to be reaped, without another signal
   bool is_off_ordered_ = false;
   bool is_host_away_ = false;
   run::clock::time_point away_since_{};

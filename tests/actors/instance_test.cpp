@@ -1,0 +1,362 @@
+#include "actors/instance.hpp"
+#include "actors/requests.hpp"
+#include "tests/actors/node_fixture.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <optional>
+
+namespace {
+
+using namespace coppice;
+using namespace std::chrono_literals;
+
+/// A VM whose every answer the test decides.
+struct vm_script {
+  bool boots = true;
+  bool holds_stop = false;
+  std::vector<bool> stops; ///< graceful?
+  std::vector<frame<proto::ToGuest>> orders;
+  std::vector<caf::typed_response_promise<frame<proto::VmStopped>>> waiting_stops;
+};
+
+vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_script> script) {
+  return {
+    [script](const frame<proto::StartVm>&) -> caf::result<frame<proto::VmReady>> {
+      if (!script->boots) {
+        return make_error(ec::vm, "kernel panic");
+      }
+      return make_frame<proto::VmReady>([](auto r) { r.setKernel("6.1"); });
+    },
+    [script](const frame<proto::ToGuest>& m) {
+      script->orders.push_back(m);
+      return make_frame<proto::Done>();
+    },
+    [self, script](const frame<proto::StopVm>& m) -> caf::result<frame<proto::VmStopped>> {
+      script->stops.push_back(m.view()->getGraceful());
+      if (script->holds_stop) {
+        script->waiting_stops.push_back(self->make_response_promise<frame<proto::VmStopped>>());
+        return script->waiting_stops.back();
+      }
+      return make_frame<proto::VmStopped>();
+    },
+    [](const frame<proto::FromGuest>&) {
+      // nop
+    },
+    [](const frame<proto::VmFailed>&) {
+      // nop
+    },
+    [](const frame<proto::VmStopped>&) {
+      // nop
+    },
+    [](const frame<proto::GuestWritable>&) {
+      // nop
+    },
+  };
+}
+
+struct reports {
+  int started = 0;
+  int executing = 0;
+  std::string output;
+  std::optional<frame<proto::OperationOutcome>> outcome;
+  int gone = 0;
+};
+
+operation_actor::behavior_type operation_double(operation_actor::pointer,
+                                                std::shared_ptr<reports> r) {
+  return {
+    [](const frame<proto::CancelOperation>&) { return make_frame<proto::OperationRecord>(); },
+    [](const frame<proto::FlushOperation>&) { return make_frame<proto::Done>(); },
+    [r](const frame<proto::OperationStarted>&) { ++r->started; },
+    [r](const frame<proto::OperationExecuting>&) { ++r->executing; },
+    [r](const frame<proto::FromGuest>& m) {
+      auto view = m.view();
+      auto data = view->getOutput().getData();
+      r->output.append(reinterpret_cast<const char*>(data.begin()), data.size());
+    },
+    [r](const frame<proto::OperationOutcome>& m) {
+      BOOST_TEST(!r->outcome.has_value(), "the outcome is told twice");
+      r->outcome = m;
+    },
+    [r](const frame<proto::WorkGone>&) { ++r->gone; },
+    [](const frame<proto::Tick>&) {
+      // nop
+    },
+  };
+}
+
+struct fixture : test::node_fixture {
+  uuid id = uuid::random();
+  uuid image = uuid::random();
+  uuid result_image = uuid::random();
+  std::shared_ptr<vm_script> script = std::make_shared<vm_script>();
+  std::shared_ptr<reports> said = std::make_shared<reports>();
+  operation_actor owner = sys.spawn(operation_double, said);
+  vm_actor vm;
+  work_actor work;
+
+  ~fixture() {
+    for (const auto& a : {owner.address(), vm.address(), work.address()}) {
+      self->send_exit(a, caf::exit_reason::kill);
+    }
+    drain();
+  }
+
+  void start(const std::function<void(proto::RunRequest::Builder)>& change = {}) {
+    auto parts = std::make_shared<instance_parts>();
+    parts->store = store;
+    parts->images = images;
+    parts->scheduler = slots;
+    parts->stop_grace = 20s;
+    parts->spawn_vm = [this](work_actor::pointer parent) {
+      vm = parent->spawn<caf::monitored>(vm_double, script);
+      return vm;
+    };
+    auto record = edited(instance_record(id, image), [&](auto r) {
+      r.getRequest().getInstance().setStdinClose(true);
+      if (change) {
+        change(r.getRequest().getInstance());
+      }
+    });
+    work = sys.spawn(instance, parts, owner, record, result_image);
+    drain();
+  }
+
+  template <class Fill>
+  void guest(Fill&& fill) {
+    auto answered = ask<proto::Done>(work, make_frame<proto::FromGuest>([&](auto m) {
+                                       m.setRun(1);
+                                       fill(m);
+                                     }));
+    static_cast<void>(answered);
+  }
+
+  void started() {
+    guest([](auto m) { m.initStarted().setSpid(1); });
+  }
+  void output(const std::string& text) {
+    guest([&](auto m) {
+      auto out = m.initOutput();
+      out.setSpid(1);
+      out.setData({reinterpret_cast<const capnp::byte*>(text.data()), text.size()});
+    });
+  }
+  void exited(int code = 0) {
+    guest([&](auto m) {
+      auto e = m.initExited();
+      e.setSpid(1);
+      e.initResult().setExitCode(code);
+    });
+  }
+  void finished(bool clean = true) {
+    guest([&](auto m) {
+      m.initFinished().setClean(clean);
+      m.getFinished().setError("busy");
+    });
+  }
+
+  std::string error() const {
+    BOOST_REQUIRE(said->outcome.has_value());
+    auto view = said->outcome->view();
+    return view->isError() ? view->getError().cStr() : "";
+  }
+
+  /// Whatever happened: the end was told once and everything was given back once.
+  void check_all_given_back() {
+    BOOST_TEST(said->gone == 1);
+    BOOST_TEST((told->released == std::vector{id}));
+    BOOST_TEST((told->unpinned == std::vector{id}));
+  }
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(instance_suite, fixture)
+
+BOOST_AUTO_TEST_CASE(a_run_goes_all_the_way_to_a_sealed_image) {
+  start();
+  BOOST_TEST(said->started == 1);
+  started();
+  BOOST_TEST(said->executing == 1);
+  output("hi");
+  exited(7);
+  finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  auto view = said->outcome->view();
+  BOOST_TEST(view->isSuccess());
+  BOOST_TEST(view->getResult().getExitCode() == 7);
+  BOOST_TEST(view->getHasImage());
+  BOOST_TEST((uuid::from(view->getImage().getId()) == result_image));
+  BOOST_TEST((uuid::from(view->getImage().getParent()) == image));
+  BOOST_TEST(view->getImage().getDepth() == 4u);
+  BOOST_TEST((script->stops == std::vector<bool>{true}));
+  BOOST_TEST(told->discarded.empty());
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(output_beyond_the_limit_is_counted_and_not_passed_on) {
+  start(); // keeps 8 bytes
+  started();
+  output("12345");
+  output("67890");
+  output("more");
+  exited();
+  finished();
+  BOOST_TEST(said->output == "12345678");
+  auto view = said->outcome->view();
+  BOOST_TEST(view->getResult().getStdout().getKeptBytes() == 8u);
+  BOOST_TEST(view->getResult().getStdout().getTotalBytes() == 14u);
+}
+
+BOOST_AUTO_TEST_CASE(a_disposable_run_keeps_nothing) {
+  start([](auto r) { r.setDisposable(true); });
+  started();
+  exited();
+  finished();
+  BOOST_TEST(!said->outcome->view()->getHasImage());
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  BOOST_TEST((told->discarded == std::vector{result_image}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_disk_that_is_not_clean_is_not_kept) {
+  start();
+  started();
+  exited();
+  finished(false);
+  BOOST_TEST(error().find("unmount") != std::string::npos);
+  BOOST_TEST((told->discarded == std::vector{result_image}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_that_does_not_boot_fails_the_run) {
+  script->boots = false;
+  start();
+  BOOST_TEST(error().find("kernel panic") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_never_starts_the_command_is_given_up) {
+  start();
+  advance(59s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(2s);
+  BOOST_TEST(error().find("in time") != std::string::npos);
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_ignores_the_deadline_is_killed) {
+  start(); // timeout 10 s, grace 20 s
+  started();
+  advance(29s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(2s);
+  BOOST_TEST(error().find("deadline") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(an_abort_while_the_vm_closes_waits_until_it_is_gone) {
+  script->holds_stop = true;
+  start();
+  started();
+  exited();
+  finished();
+  self->send(work, make_frame<proto::AbortWork>());
+  drain();
+  BOOST_TEST(said->gone == 0);
+  BOOST_TEST((script->stops == std::vector<bool>{true, false}));
+  for (auto& s : script->waiting_stops) {
+    s.deliver(make_frame<proto::VmStopped>());
+  }
+  drain();
+  BOOST_TEST(!said->outcome.has_value());
+  BOOST_TEST((told->discarded == std::vector{result_image}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_failed_vm_fails_the_run_once) {
+  start();
+  started();
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU died"); }));
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("again"); }));
+  drain();
+  BOOST_TEST(error().find("QEMU died") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_dead_supervisor_fails_the_run) {
+  start();
+  started();
+  self->send_exit(vm, caf::exit_reason::kill);
+  drain();
+  BOOST_TEST(error().find("supervisor") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(messages_out_of_place_change_nothing) {
+  start();
+  finished();
+  exited();
+  output("early");
+  BOOST_TEST(!said->outcome.has_value());
+  started();
+  started();
+  finished();
+  BOOST_TEST(said->executing == 1);
+  BOOST_TEST(!said->outcome.has_value());
+  BOOST_TEST(said->output.empty());
+}
+
+BOOST_AUTO_TEST_CASE(preserved_environment_stays_with_the_image) {
+  start([](auto r) {
+    r.setPreserveEnv(true);
+    auto env = r.getProcess().initEnv(2);
+    env[0].setName("CHANGED");
+    env[0].setValue("new");
+    env[1].setName("ADDED");
+    env[1].setValue("2");
+  });
+  started();
+  exited();
+  finished();
+  auto view = said->outcome->view();
+  std::string env;
+  for (auto e : view->getImage().getConfig().getEnv()) {
+    env += std::string{e.getName().cStr()} + "=" + e.getValue().cStr() + " ";
+  }
+  BOOST_TEST(env == "KEPT=1 CHANGED=new ADDED=2 ");
+}
+
+BOOST_AUTO_TEST_CASE(files_and_stdin_are_sent_whole_in_pieces_and_in_order) {
+  start([](auto r) {
+    auto files = r.initFiles(2);
+    files[0].setPath("/a");
+    files[0].setSizeBytes(limits::transfer_chunk_bytes);
+    files[1].setPath("/b");
+    files[1].setSizeBytes(2 * limits::transfer_chunk_bytes);
+    r.initStdin(limits::transfer_chunk_bytes + 1);
+  });
+  std::vector<std::size_t> sizes(2);
+  std::size_t stdin_bytes = 0;
+  bool closed = false;
+  BOOST_REQUIRE(!script->orders.empty());
+  BOOST_TEST(script->orders[0].view()->isStart());
+  for (const auto& m : script->orders) {
+    auto view = m.view();
+    if (view->isFileChunk()) {
+      sizes.at(view->getFileChunk().getIndex()) += view->getFileChunk().getData().size();
+    } else if (view->isStdin()) {
+      BOOST_TEST(!closed);
+      stdin_bytes += view->getStdin().getData().size();
+      closed = view->getStdin().getClose();
+    }
+  }
+  BOOST_TEST(sizes[0] == limits::transfer_chunk_bytes);
+  BOOST_TEST(sizes[1] == 2 * limits::transfer_chunk_bytes);
+  BOOST_TEST(stdin_bytes == limits::transfer_chunk_bytes + 1);
+  BOOST_TEST(closed);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,144 @@
+#include "actors/operations.hpp"
+#include "actors/requests.hpp"
+#include "tests/actors/node_fixture.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+namespace {
+
+using namespace coppice;
+using status = proto::OperationStatus;
+
+/// Work that waits for ever and goes when it is told to.
+work_actor::behavior_type patient_work(work_actor::pointer self, operation_actor owner) {
+  return {
+    [self, owner](const frame<proto::AbortWork>&) {
+      self->send(owner, make_frame<proto::WorkGone>());
+      self->quit();
+    },
+    [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
+    [](const frame<proto::VmFailed>&) {
+      // nop
+    },
+    [](const frame<proto::ChildExited>&) {
+      // nop
+    },
+    [](const frame<proto::Tick>&) {
+      // nop
+    },
+  };
+}
+
+struct fixture : test::node_fixture {
+  operations_actor ops;
+  std::vector<uuid> begun;
+
+  ~fixture() {
+    stop();
+  }
+
+  void start(std::uint32_t live_max = 10) {
+    auto parts = std::make_shared<operation_parts>();
+    parts->catalog = writer;
+    parts->store = store;
+    parts->scheduler = slots;
+    parts->images = images;
+    parts->spawn_work = [this](operation_actor::pointer parent,
+                               const frame<proto::OperationRecord>& record, const uuid&) {
+      begun.push_back(uuid::from(record.view()->getId()));
+      return parent->spawn<caf::monitored>(patient_work, caf::actor_cast<operation_actor>(parent));
+    };
+    ops = sys.spawn(operations, parts, reader, live_max);
+    drain();
+  }
+
+  void stop() {
+    if (ops) {
+      self->send_exit(ops, caf::exit_reason::user_shutdown);
+      drain();
+      ops = nullptr;
+    }
+  }
+
+  auto submit() {
+    return ask<proto::OperationRecord>(ops, make_frame<proto::StartOperation>([](auto r) {
+                                         r.setProject("default");
+                                         r.getRequest().initInstance();
+                                       }));
+  }
+
+  auto cancel(const uuid& id, const char* project = "default") {
+    return ask<proto::OperationRecord>(ops, make_frame<proto::CancelOperation>([&](auto r) {
+                                         r.setProject(project);
+                                         id.to(r.initId());
+                                       }));
+  }
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(operations_suite, fixture)
+
+BOOST_AUTO_TEST_CASE(new_work_is_in_the_catalog_before_its_asker_hears_of_it) {
+  start();
+  auto made = submit();
+  BOOST_REQUIRE(made);
+  auto id = uuid::from(made->view()->getId());
+  BOOST_TEST((stored(id).view()->getStatus() == status::PENDING));
+  BOOST_TEST((begun == std::vector{id}));
+}
+
+BOOST_AUTO_TEST_CASE(beyond_the_limit_nothing_is_started) {
+  start(2);
+  BOOST_TEST(static_cast<bool>(submit()));
+  BOOST_TEST(static_cast<bool>(submit()));
+  BOOST_TEST(test::fails_with(submit(), ec::busy));
+  BOOST_TEST(begun.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(waiting_work_runs_after_a_restart_in_its_old_order) {
+  start();
+  std::vector<uuid> order;
+  for (int i = 0; i < 4; ++i) {
+    order.push_back(uuid::from(submit()->view()->getId()));
+  }
+  stop();
+  begun.clear();
+  start();
+  BOOST_TEST((begun == order));
+}
+
+BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_log) {
+  auto id = uuid::random();
+  auto record = instance_record(id, uuid::random());
+  put(record);
+  put(edited(record, [](auto r) { r.setStatus(status::EXECUTING); }));
+  auto appended = ask<proto::Done>(writer, make_frame<proto::AppendEvents>([&](auto r) {
+                                     id.to(r.initOperation());
+                                     r.initEvents(1)[0].initInit();
+                                   }));
+  BOOST_REQUIRE(appended);
+  start();
+  BOOST_TEST(begun.empty());
+  auto ended = stored(id);
+  BOOST_TEST((ended.view()->getStatus() == status::FAILED));
+  BOOST_TEST(std::string{ended.view()->getError().cStr()}.find("server stopped")
+             != std::string::npos);
+  auto page = events(id);
+  auto log = page.view();
+  BOOST_REQUIRE(log->getEvents().size() == 2u);
+  BOOST_TEST(log->getEvents()[1].isCompletion());
+  BOOST_TEST(test::fails_with(cancel(id), ec::conflict));
+}
+
+BOOST_AUTO_TEST_CASE(cancel_knows_only_the_operations_of_the_project) {
+  start();
+  auto id = uuid::from(submit()->view()->getId());
+  BOOST_TEST(test::fails_with(cancel(uuid::random()), ec::not_found));
+  BOOST_TEST(test::fails_with(cancel(id, "other"), ec::not_found));
+  BOOST_TEST(static_cast<bool>(cancel(id)));
+  BOOST_TEST((stored(id).view()->getStatus() == status::CANCELLED));
+  BOOST_TEST(test::fails_with(cancel(id), ec::conflict));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
