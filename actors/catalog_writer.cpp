@@ -71,7 +71,8 @@ void catalog_writer_state::flush() {
     auto r = it->apply(*transaction);
     if (r.has_error()) {
       auto reason = r.error();
-      if (reason.code == storage::ec::not_found || reason.code == storage::ec::conflict) {
+      if (reason.code == storage::ec::not_found || reason.code == storage::ec::conflict
+          || reason.code == storage::ec::unsupported) {
         it->tell(&reason); // refused without harm to the transaction
         continue;
       }

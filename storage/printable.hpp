@@ -12,9 +12,10 @@ inline std::string printable(std::string_view text) {
   constexpr std::size_t shown_max = 200;
   constexpr char digits[] = "0123456789abcdef";
   std::string out = "\"";
-  for (unsigned char c : text.substr(0, shown_max)) {
+  for (char character : text.substr(0, shown_max)) {
+    const auto c = static_cast<unsigned char>(character);
     if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
-      out += static_cast<char>(c);
+      out += character;
     } else {
       out += "\\x";
       out += digits[c >> 4];

@@ -1,5 +1,6 @@
 #include "vmm/command_line.hpp"
 #include "vmm/machine.hpp"
+#include "vmm/probe_clock.hpp"
 #include "vmm/unique_fd.hpp"
 
 #include "protocol/limits.hpp"
@@ -52,6 +53,8 @@ struct probe {
 
 accelerator_verdict probe_accelerator(event_loop& loop, machine_options options,
                                       std::chrono::milliseconds deadline) {
+  // Takes a moment the first time: better on this thread than on the one that starts a guest.
+  static_cast<void>(tsc_khz());
   {
     const unique_fd device{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
     if (!device) {

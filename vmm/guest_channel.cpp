@@ -119,12 +119,13 @@ void guest_channel::write() {
       socket_, pieces,
       [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
         self->writing_ = false;
-        if (error) {
+        if (error || self->closed_) { // closing drops the queue, also under a write just done
           self->end(false, {});
           return;
         }
         self->queued_bytes_ -= wire_bytes(self->queue_.front());
         self->queue_.pop_front();
+        self->check_writable();
         self->write();
       });
 }

@@ -149,7 +149,7 @@ void session::make_channels(unique_fd console, unique_fd qmp, unique_fd agent) {
             s.handle(machine_event::fault, "the guest broke the protocol: " + why);
           }),
           weakly([](session& s) { s.expect_exit("the guest's channel closed"); }),
-      weakly([](session& s) { s.say_writable(); })});
+          weakly([](session& s) { s.say_writable(); })});
 }
 
 void session::begin(std::weak_ptr<child_process> process) {
@@ -225,6 +225,7 @@ void session::expect_exit(const std::string& what) {
 }
 
 void session::process_ended(const child_exit& how) {
+  qmp_->drain();
   console_->drain();
   killed_ = killed_ || how.signal >= 0;
   std::string why = describe(how);

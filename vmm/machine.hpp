@@ -54,7 +54,7 @@ public:
     std::function<void(frame<proto::FromGuest>)> on_message;
     std::function<void(std::string)> on_failed; ///< why, with the last console lines
     std::function<void()> on_writable; ///< after `send` said busy: the queue is half empty again
-    std::function<void(bool killed)> on_gone;
+    std::function<void(bool killed)> on_gone; ///< killed: by a signal, the disk not closed in order
   };
 
   static result<std::shared_ptr<machine>> start(event_loop& loop, const machine_options& options,
@@ -67,7 +67,7 @@ public:
   /// Queues a message for the guest. busy: more than `queue_bytes_max` wait; try later.
   result<void> send(const frame<proto::ToGuest>& message);
 
-  /// Bytes of messages that the owner has taken from `on_message` and is done with. Reading from
+  /// Bytes of messages that the owner has been given (ready included) and is done with. Reading from
   /// the guest pauses while more than `unread_bytes_max` are not: a flood costs no memory.
   void consumed(std::size_t bytes);
 

@@ -1,8 +1,10 @@
 #include "vmm/output_tail.hpp"
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
 
 #include <algorithm>
+#include <array>
 #include <deque>
 
 namespace coppice::vmm {
@@ -66,32 +68,40 @@ std::string printable_lines(std::string_view bytes, std::size_t lines_max) {
 }
 
 tail_reader::tail_reader(boost::asio::io_context& context, unique_fd source, std::size_t bytes_max)
-    : source_{context, source.release()}, tail_{bytes_max} {}
-
-void tail_reader::start() {
+    : source_{context, source.release()}, tail_{bytes_max} {
   boost::system::error_code ignored;
   source_.non_blocking(true, ignored);
+}
+
+void tail_reader::start() {
   read();
 }
 
 void tail_reader::read() {
-  source_.async_read_some(
-      boost::asio::buffer(buffer_),
-      [self = shared_from_this()](const boost::system::error_code& error, std::size_t n) {
-        if (!error) {
-          self->tail_.append({self->buffer_.data(), n});
-          self->read();
-        }
-      });
+  // Waits and then reads here: bytes that an asynchronous read had already taken, but not yet
+  // handed over, would be missed by drain().
+  source_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                     [self = shared_from_this()](boost::system::error_code error) {
+                       if (!error && self->take(error)) {
+                         self->read();
+                       }
+                     });
+}
+
+bool tail_reader::take(boost::system::error_code& error) {
+  std::array<char, 4096> piece;
+  const auto n = source_.read_some(boost::asio::buffer(piece), error);
+  tail_.append({piece.data(), n});
+  taken_ += n;
+  return !error || error == boost::asio::error::would_block;
 }
 
 void tail_reader::drain() {
   boost::system::error_code error;
-  std::array<char, 4096> piece;
-  for (std::size_t total = 0; source_.is_open() && !error && total < drain_bytes_max;) {
-    auto n = source_.read_some(boost::asio::buffer(piece), error);
-    tail_.append({piece.data(), n});
-    total += n;
+  for (const auto before = taken_; source_.is_open() && taken_ - before < drain_bytes_max;) {
+    if (!take(error) || error) {
+      return;
+    }
   }
 }
 

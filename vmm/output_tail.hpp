@@ -5,8 +5,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 
-#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -52,10 +52,11 @@ public:
 
 private:
   void read();
+  bool take(boost::system::error_code& error);
 
   boost::asio::posix::stream_descriptor source_;
   output_tail tail_;
-  std::array<char, 4096> buffer_{};
+  std::uint64_t taken_ = 0; // bytes
 };
 
 } // namespace coppice::vmm

@@ -1,14 +1,27 @@
 #include "vmm/qmp.hpp"
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/write.hpp>
+
+#include <array>
 
 namespace coppice::vmm {
 
 namespace asio = boost::asio;
 
+namespace {
+
+// More than a socket holds; a QEMU that is gone writes nothing new.
+constexpr int drain_pieces_max = 256;
+
+} // namespace
+
 qmp_client::qmp_client(asio::io_context& context, unique_fd socket, handlers on)
-    : socket_{context, asio::local::stream_protocol{}, socket.release()}, on_{std::move(on)} {}
+    : socket_{context, asio::local::stream_protocol{}, socket.release()}, on_{std::move(on)} {
+  boost::system::error_code ignored;
+  socket_.non_blocking(true, ignored);
+}
 
 void qmp_client::start() {
   read();
@@ -18,32 +31,55 @@ void qmp_client::read() {
   if (closed_) {
     return;
   }
-  socket_.async_read_some(
-      asio::buffer(buffer_),
-      [self = shared_from_this()](const boost::system::error_code& error, std::size_t n) {
-        if (error) {
-          self->end();
-          return;
-        }
-        self->lines_.append({self->buffer_.data(), n});
-        while (!self->closed_) {
-          auto line = self->lines_.next();
-          if (!line) {
-            self->trouble(line.error().text);
-            return;
-          }
-          if (!*line) {
-            break;
-          }
-          auto message = parse_qmp(**line);
-          if (!message) {
-            self->trouble(message.error().text);
-            return;
-          }
-          self->take(*message);
-        }
-        self->read();
-      });
+  // Waits and then reads here, so that no bytes are in flight when drain() looks for the last ones.
+  socket_.async_wait(asio::local::stream_protocol::socket::wait_read,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (error) {
+                         self->end();
+                       } else {
+                         self->take_some();
+                         self->read();
+                       }
+                     });
+}
+
+bool qmp_client::take_some() {
+  if (closed_) {
+    return false;
+  }
+  std::array<char, 4096> piece;
+  boost::system::error_code error;
+  const auto n = socket_.read_some(asio::buffer(piece), error);
+  if (error == asio::error::would_block) {
+    return false;
+  }
+  if (error) {
+    end();
+    return false;
+  }
+  lines_.append({piece.data(), n});
+  while (!closed_) {
+    auto line = lines_.next();
+    if (!line) {
+      trouble(line.error().text);
+      break;
+    }
+    if (!*line) {
+      break;
+    }
+    auto message = parse_qmp(**line);
+    if (!message) {
+      trouble(message.error().text);
+      break;
+    }
+    take(*message);
+  }
+  return !closed_;
+}
+
+void qmp_client::drain() {
+  for (int pieces = 0; pieces < drain_pieces_max && take_some(); ++pieces) {
+  }
 }
 
 void qmp_client::take(const qmp_message& message) {

@@ -6,7 +6,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 
-#include <array>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -32,6 +31,9 @@ public:
   /// Orders QEMU to close the disk and end. Given before the negotiation is over it waits for that.
   void quit();
 
+  /// Takes what QEMU has said so far; for use after it has ended.
+  void drain();
+
   void close();
 
 private:
@@ -42,6 +44,7 @@ private:
   };
 
   void read();
+  bool take_some();
   void take(const qmp_message& message);
   void send(std::string command);
   void write();
@@ -54,7 +57,6 @@ private:
   bool quit_wanted_ = false;
   bool closed_ = false;
   line_buffer lines_;
-  std::array<char, 4096> buffer_{};
   std::deque<std::string> queue_; // of our own few commands
 };
 

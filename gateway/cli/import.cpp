@@ -61,7 +61,9 @@ std::string text_of_member(const json::object& object, std::string_view name) {
 result<std::string> start_import(const admin_client& daemon, const import_options& options,
                                  std::chrono::seconds timeout) {
   json::object body;
-  body["tag"] = options.tag.empty() ? json::value{} : json::value{options.tag};
+  if (!options.tag.empty()) {
+    body["tag"] = options.tag;
+  }
   std::string target;
   constexpr std::string_view layout_scheme = "oci:";
   if (options.source.starts_with(layout_scheme) && !options.source.starts_with("oci://")) {

@@ -121,6 +121,23 @@ void write_outcome(json_writer& json, proto::OperationRecord::Reader record) {
   json.end_object();
 }
 
+/// Ours, beside the contract: where the time of a run went, in microseconds.
+void write_metrics(json_writer& json, proto::Phases::Reader phases) {
+  json.begin_object();
+  json.key("phases");
+  json.begin_object();
+  json.member("queue_us", phases.getQueueUs());
+  json.member("overlay_us", phases.getOverlayUs());
+  json.member("boot_us", phases.getBootUs());
+  json.member("mount_us", phases.getMountUs());
+  json.member("exec_us", phases.getExecUs());
+  json.member("unmount_us", phases.getUnmountUs());
+  json.member("close_us", phases.getCloseUs());
+  json.member("seal_us", phases.getSealUs());
+  json.end_object();
+  json.end_object();
+}
+
 reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operation,
                       const output_survey* survey) {
   auto record = operation.view();
@@ -136,6 +153,10 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
   }
   json.key("result");
   write_outcome(json, *record);
+  if (record->getRequest().isInstance() && record->getHasResult()) {
+    json.key("metrics");
+    write_metrics(json, record->getPhases());
+  }
   json.end_object();
   reply out;
   if (!is_terminal(record->getStatus())) {

@@ -2,6 +2,8 @@
 
 #include "protocol/inspect.capnp.h"
 
+#include <caf/typed_event_based_actor.hpp>
+
 #include <openssl/sha.h>
 
 #include <algorithm>
@@ -23,7 +25,7 @@ std::string text(capnp::Data::Reader data) {
   return {reinterpret_cast<const char*>(data.begin()), data.size()};
 }
 
-capnp::Data::Reader data(const std::string& bytes) {
+capnp::Data::Reader bytes_of(const std::string& bytes) {
   return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
 }
 
@@ -42,7 +44,7 @@ frame<proto::FileRecord> record_of(const inside_double::file& file) {
   return make_frame<proto::FileRecord>([&](auto root) {
     file.id.to(root.initId());
     root.setProject(file.project);
-    root.setSha256(data(file.sha256));
+    root.setSha256(bytes_of(file.sha256));
     root.setSizeBytes(file.size_bytes);
     root.setCreatedAtUnixNs(1'704'110'400'000'000'000);
     root.setUpdatedAtUnixNs(1'704'110'400'000'000'000);
@@ -274,13 +276,14 @@ store_actor::behavior_type store_double(store_actor::pointer, inside_double* in)
       std::scoped_lock lock{in->mutex};
       const auto& bytes = in->uploads.at(f.view()->getUpload());
       return make_frame<proto::BlobStored>([&](auto root) {
-        root.setSha256(data(sha256_of(bytes)));
+        root.setSha256(bytes_of(sha256_of(bytes)));
         root.setSizeBytes(bytes.size());
       });
     },
     [in](const frame<proto::AbortBlob>&) {
       std::scoped_lock lock{in->mutex};
       ++in->aborted_uploads;
+      in->asked.notify_all();
     },
     [](const frame<proto::ReadBlob>&) { return make_frame<proto::BlobChunk>(); },
   };
@@ -326,7 +329,7 @@ frame<proto::InspectChunk> inspect_next(inside_double& in, std::uint64_t session
       offset += count;
     } else if (!path.is_directory && offset < path.data.size()) {
       auto piece = path.data.substr(offset, download_piece_bytes);
-      root.setData(data(piece));
+      root.setData(bytes_of(piece));
       offset += piece.size();
     } else {
       root.setEnd();
@@ -351,6 +354,7 @@ images_actor::behavior_type images_double(images_actor::pointer, inside_double* 
       std::scoped_lock lock{in->mutex};
       in->inspect_offsets.erase(f.view()->getSession());
       ++in->inspect_closes;
+      in->asked.notify_all();
     },
     [](const frame<proto::ImageIdle>&) {},
   };

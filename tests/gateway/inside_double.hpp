@@ -69,7 +69,7 @@ public:
 
   settings config;
   std::mutex mutex;
-  std::condition_variable asked; ///< an operation was asked for and is not answered
+  std::condition_variable asked; ///< something came that nobody is answered for
 
   // -- what there is -----------------------------------------------------------------------------
   std::map<std::string, frame<proto::TokenRecord>> tokens; ///< by digest

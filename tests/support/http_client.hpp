@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
@@ -59,6 +60,9 @@ public:
   }
   http_answer post(const std::string& target, std::string body) {
     return request("POST", target, std::move(body));
+  }
+  http_answer post(const std::string& target, const char* body) {
+    return request("POST", target, body);
   }
   http_answer post(const std::string& target, const boost::json::value& body) {
     return request("POST", target, boost::json::serialize(body));

@@ -48,8 +48,8 @@ struct fixture {
                           "build the target guest or set COPPICE_GUEST_DIR");
   }
 
-  void start() {
-    auto out = machine::start(loop, options, no_disk(), watch.callbacks());
+  void start(const disk_attachment& disk = no_disk()) {
+    auto out = machine::start(loop, options, disk, watch.callbacks());
     BOOST_REQUIRE_MESSAGE(out.has_value(), (out.has_error() ? out.error().text : std::string{}));
     vm = *out;
   }
@@ -78,6 +78,26 @@ BOOST_FIXTURE_TEST_CASE(a_guest_boots_reports_and_quits, fixture) {
   vm->quit();
   BOOST_REQUIRE(watch.wait_for("gone"));
   BOOST_TEST((watch.said() == said{"ready", "gone"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(an_overlay_is_opened_with_its_relative_backing_file, fixture) {
+  char path[] = "/tmp/coppice,overlay-XXXXXX";
+  BOOST_REQUIRE(::mkdtemp(path) != nullptr);
+  const std::filesystem::path folder = path;
+  const auto in_folder = "cd '" + folder.string() + "' && ";
+  BOOST_REQUIRE(std::system((in_folder + "qemu-img create -q -f qcow2 base 64G && "
+                                         "qemu-img create -q -f qcow2 -b base -F qcow2 overlay")
+                                .c_str()) == 0);
+  start(file_disk(folder / "overlay"));
+  BOOST_REQUIRE_MESSAGE(watch.wait_for("ready", boot_patience), watch.failure());
+  // While it runs nobody else may write; once it is gone the disk is closed.
+  const auto check = in_folder + "qemu-img check -q overlay 2>/dev/null";
+  BOOST_TEST(std::system(check.c_str()) != 0);
+  vm->quit();
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST(std::system(check.c_str()) == 0);
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+  std::filesystem::remove_all(folder);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_killed_qemu_is_a_failure_and_then_gone, fixture) {

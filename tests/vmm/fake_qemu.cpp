@@ -106,7 +106,7 @@ void behave(const std::string& how) {
   }
   if (how == "ready-then-dies") {
     say(console, "last words\n");
-    ::kill(::getpid(), SIGSEGV);
+    ::kill(::getpid(), SIGTERM);
     ::pause();
   }
 }

@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <future>
 #include <mutex>
@@ -104,11 +106,12 @@ frame<proto::ToGuest> stdin_message(std::size_t bytes, std::uint64_t run = 1) {
 }
 
 std::vector<std::byte> read_exactly(int fd, std::size_t bytes) {
-  std::vector<std::byte> out(bytes);
-  for (std::size_t at = 0; at < bytes;) {
-    auto n = ::read(fd, out.data() + at, bytes - at);
+  std::vector<std::byte> out;
+  std::array<std::byte, 4096> piece;
+  while (out.size() < bytes) {
+    auto n = ::read(fd, piece.data(), std::min(piece.size(), bytes - out.size()));
     BOOST_REQUIRE(n > 0);
-    at += static_cast<std::size_t>(n);
+    out.insert(out.end(), piece.begin(), piece.begin() + n);
   }
   return out;
 }

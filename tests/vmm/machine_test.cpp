@@ -142,7 +142,7 @@ BOOST_FIXTURE_TEST_CASE(death_after_ready_is_one_failure, fixture) {
   start("ready-then-dies");
   BOOST_REQUIRE(watch.wait_for("gone"));
   BOOST_TEST((watch.said() == said{"ready", "failed", "gone killed"}));
-  BOOST_TEST(failure_has("QEMU was ended by signal 11 (SIGSEGV)"));
+  BOOST_TEST(failure_has("QEMU was ended by signal 15 (SIGTERM)"));
   BOOST_TEST(failure_has("last words"));
 }
 
@@ -186,6 +186,19 @@ BOOST_FIXTURE_TEST_CASE(destroying_the_handle_ends_the_process, fixture) {
   BOOST_REQUIRE(watch.wait_for("ready"));
   vm.reset();
   BOOST_REQUIRE(watch.wait_for("gone killed"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_loop_may_end_right_after_the_handle, fixture) {
+  std::ofstream{options.kernel} << "ready";
+  int guard = -1;
+  {
+    event_loop short_lived;
+    auto out = machine::start(short_lived, options, file_disk(folder / "disk"), watch.callbacks());
+    BOOST_REQUIRE(out.has_value());
+    guard = (*out)->pid();
+    BOOST_REQUIRE(watch.wait_for("ready"));
+  }
+  BOOST_TEST(!std::filesystem::exists("/proc/" + std::to_string(guard))); // ended and reaped
 }
 
 BOOST_FIXTURE_TEST_CASE(missing_ingredients_are_named_with_their_remedy, fixture) {

@@ -2,6 +2,8 @@
 
 #include "vmm/agent/mount_table.hpp"
 
+#include <algorithm>
+
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>

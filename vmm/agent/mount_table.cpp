@@ -1,5 +1,6 @@
 #include "vmm/agent/mount_table.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace coppice::agent {

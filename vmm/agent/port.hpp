@@ -4,6 +4,7 @@
 #include "protocol/guest.capnp.h"
 #include "vmm/agent/descriptor.hpp"
 
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <functional>

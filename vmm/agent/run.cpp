@@ -5,6 +5,8 @@
 #include "vmm/agent/log.hpp"
 #include "vmm/agent/reaper.hpp"
 
+#include <algorithm>
+
 #include <signal.h>
 
 namespace coppice::agent {

@@ -3,6 +3,8 @@
 #include "vmm/agent/log.hpp"
 #include "vmm/agent/reaper.hpp"
 
+#include <algorithm>
+
 #include <sys/signalfd.h>
 
 namespace coppice::agent {

@@ -1,5 +1,6 @@
 #include "vmm/agent/users.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 

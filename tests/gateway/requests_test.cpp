@@ -1,0 +1,211 @@
+#define BOOST_TEST_MODULE requests
+#include "gateway/http/json_fields.hpp"
+#include "gateway/http/message.hpp"
+#include "gateway/http/names.hpp"
+#include "gateway/http/spawn_order.hpp"
+
+#include <boost/json/serialize.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <string>
+
+using namespace coppice::gateway;
+namespace json = boost::json;
+
+namespace {
+
+answer<spawn_order> parsed(std::string_view text) {
+  auto body = parse_json_object(text);
+  BOOST_REQUIRE_MESSAGE(body.has_value(), text);
+  return parse_spawn_order(*body, {60, 3600, 1u << 30});
+}
+
+/// A request with the two required fields and one more.
+std::string with(std::string_view field) {
+  return R"({"command":"ls","image":"tag:busybox",)" + std::string{field} + "}";
+}
+
+std::string refusal_text(std::string_view body) {
+  auto order = parsed(body);
+  BOOST_REQUIRE_MESSAGE(order.has_error(), body);
+  BOOST_TEST(order.error().status == 400u);
+  return order.error().text;
+}
+
+void names_field(std::string_view body, std::string_view field) {
+  auto text = refusal_text(body);
+  BOOST_TEST(text.starts_with(field), text);
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_run_needs_only_a_command_and_an_image) {
+  auto order = parsed(R"({"command":"ls","image":"tag:busybox"})");
+  BOOST_REQUIRE(order.has_value());
+  BOOST_TEST(order->hostname == "linuxkit");
+  BOOST_TEST(order->timeout_seconds == 60u);
+  BOOST_TEST(order->truncate_output_at == 1048576u);
+  BOOST_TEST(order->layer_bytes_max == 1u << 30);
+  BOOST_TEST(order->stdin_close);
+  BOOST_TEST(!order->disposable);
+  BOOST_TEST(!order->uid.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(null_and_unknown_fields_are_as_if_absent) {
+  auto order = parsed(with(
+    R"("uid":null,"cwd":null,"stdin":null,"timeout":null,"files":null,"env":null,"args":null,)"
+    R"("result":null,"colour":"green","networking":"none","hostname":null)"));
+  BOOST_REQUIRE(order.has_value());
+  BOOST_TEST(order->timeout_seconds == 60u);
+}
+
+BOOST_AUTO_TEST_CASE(wrong_fields_are_refused_by_name) {
+  names_field(R"({"image":"tag:x"})", "command");
+  names_field(R"({"command":"ls"})", "image");
+  names_field(R"({"command":"","image":"x"})", "command");
+  names_field(R"({"command":7,"image":"x"})", "command");
+  names_field(R"({"command":"a\u0000b","image":"x"})", "command");
+  names_field(with(R"("args":"x")"), "args");
+  names_field(with(R"("args":[1])"), "args");
+  names_field(with(R"("args":["a\u0000"])"), "args");
+  names_field(with(R"("shell":"yes")"), "shell");
+  names_field(with(R"("shell":1)"), "shell");
+  names_field(with(R"("env":[])"), "env");
+  names_field(with(R"("env":{"":"x"})"), "env");
+  names_field(with(R"("env":{"A=B":"x"})"), "env");
+  names_field(with(R"("env":{"A":1})"), "env.A");
+  names_field(with(R"("env":{"A":"\u0000"})"), "env.A");
+  names_field(with(R"("cwd":5)"), "cwd");
+  names_field(with(R"("cwd":"/\u0000")"), "cwd");
+  names_field(with(R"("uid":-1)"), "uid");
+  names_field(with(R"("gid":4294967295)"), "gid");
+  names_field(with(R"("hostname":"a b")"), "hostname");
+  names_field(with(R"("stdin":"x")"), "stdin");
+  names_field(with(R"("stdin":{"value":"!","encoding":"base64"})"), "stdin.value");
+  names_field(with(R"("stdin":{"value":"x","encoding":"utf-7"})"), "stdin.encoding");
+  names_field(with(R"("stdin":{"value":"x","close":1})"), "stdin.close");
+  names_field(with(R"("timeout":0)"), "timeout");
+  names_field(with(R"("timeout":3601)"), "timeout");
+  names_field(with(R"("timeout":1.5)"), "timeout");
+  names_field(with(R"("timeout":"60")"), "timeout");
+  names_field(with(R"("truncate_output_at":-1)"), "truncate_output_at");
+  names_field(with(R"("truncate_output_at":10485761)"), "truncate_output_at");
+  names_field(with(R"("disposable":"no")"), "disposable");
+  names_field(with(R"("files":[])"), "files");
+  names_field(with(R"("resources_limits":{"max_layer_bytes":0})"),
+              "resources_limits.max_layer_bytes");
+}
+
+BOOST_AUTO_TEST_CASE(files_need_absolute_paths_and_uuids) {
+  const std::string file
+    = R"({"uuid":"00000000-0000-4000-8000-000000000001","mode":"0o100755","uid":5})";
+  auto order = parsed(with(R"("files":{"/a/b":)" + file + "}"));
+  BOOST_REQUIRE(order.has_value());
+  BOOST_REQUIRE(order->files.size() == 1u);
+  BOOST_TEST(order->files[0].path == "/a/b");
+  BOOST_TEST(order->files[0].mode == 0755u);
+  BOOST_TEST(order->files[0].uid == 5u);
+  names_field(with(R"("files":{"a":)" + file + "}"), "files.a");
+  names_field(with(R"("files":{"/a/":)" + file + "}"), "files./a/");
+  names_field(with(R"("files":{"/a":{"uuid":"x"}})"), "files./a.uuid");
+  names_field(with(R"("files":{"/a":{}})"), "files./a.uuid");
+  names_field(with(R"("files":{"/a":"x"})"), "files./a");
+}
+
+BOOST_AUTO_TEST_CASE(modes_are_octal_text_or_the_bits_themselves) {
+  auto mode = [](const std::string& value) {
+    auto order = parsed(
+      with(R"("files":{"/a":{"uuid":"00000000-0000-4000-8000-000000000001","mode":)" + value
+           + "}}"));
+    return order ? static_cast<int>(order->files[0].mode) : -1;
+  };
+  BOOST_TEST(mode(R"("0644")") == 0644);
+  BOOST_TEST(mode(R"("755")") == 0755);
+  BOOST_TEST(mode(R"("0o644")") == 0644);
+  BOOST_TEST(mode(R"("0o104755")") == 04755);
+  BOOST_TEST(mode("420") == 0644);
+  BOOST_TEST(mode("null") == 0644);
+  for (auto bad : {R"("")", R"("0898")", R"("rw")", "-1", "1e3", "true", R"("7777777")"}) {
+    BOOST_TEST(mode(bad) == -1, bad);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(stdin_is_decoded_and_limited) {
+  auto order = parsed(with(R"("stdin":{"value":"AAE=","encoding":"base64","close":false})"));
+  BOOST_REQUIRE(order.has_value());
+  BOOST_TEST(order->stdin_bytes == std::string("\0\1", 2));
+  BOOST_TEST(order->stdin_is_base64);
+  BOOST_TEST(!order->stdin_close);
+  names_field(with(R"("stdin":{"value":")" + std::string((12u << 20) + 1, 'x') + "\"}"),
+              "stdin.value");
+}
+
+BOOST_AUTO_TEST_CASE(texts_that_no_frame_to_the_guest_could_hold_are_refused) {
+  std::string args;
+  for (int i = 0; i < 4097; ++i) {
+    args += i == 0 ? "\"x\"" : ",\"x\"";
+  }
+  names_field(with("\"args\":[" + args + "]"), "args");
+  auto half = std::string(600'000, 'a');
+  auto text
+    = refusal_text(with("\"args\":[\"" + half + "\"],\"env\":{\"A\":\"" + half + "\"}"));
+  BOOST_TEST(text.find("together") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(the_smaller_layer_limit_counts) {
+  auto order = parsed(with(R"("resources_limits":{"max_layer_bytes":12884901888})"));
+  BOOST_TEST(order->layer_bytes_max == 1u << 30);
+  order = parsed(with(R"("resources_limits":{"max_layer_bytes":1000})"));
+  BOOST_TEST(order->layer_bytes_max == 1000u);
+}
+
+BOOST_AUTO_TEST_CASE(only_registry_references_are_imported) {
+  auto reference = [](std::string_view url) {
+    auto out = registry_reference(url);
+    return out ? *out : std::string{};
+  };
+  BOOST_TEST(reference("docker://busybox") == "docker://busybox");
+  BOOST_TEST(reference("docker://localhost:5000/a/b:1.0") == "docker://localhost:5000/a/b:1.0");
+  BOOST_TEST(reference("oci://quay.io/x/y") == "docker://quay.io/x/y");
+  BOOST_TEST(reference("python:3.12") == "docker://python:3.12");
+  auto digest = "docker://a/b@sha256:" + std::string(64, 'a');
+  BOOST_TEST(reference(digest) == digest);
+  for (auto bad :
+       {"", "docker://", "docker:///etc", "dir:/etc/x", "oci:/etc/x", "oci-archive:///x",
+        "file:///etc/passwd", "docker://-option", "docker://a b", "docker://a/../b",
+        "docker://host:port/x", "docker://a@sha256:12", "docker://a:", "docker://A/B",
+        "docker://a/b:ta g", "--help", "docker://host:5000/", "docker-daemon:x:latest"}) {
+    BOOST_TEST(reference(bad).empty(), bad);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(tags_are_words_with_separators_inside) {
+  for (auto good : {"a", "busybox:latest", "x/y_z-1.0", "A@b"}) {
+    BOOST_TEST(is_tag(good), good);
+  }
+  for (auto bad : {"", "a:", "a/", "a b", "a\n", "\xC3\xA4"}) {
+    BOOST_TEST(!is_tag(bad), bad);
+  }
+  BOOST_TEST(is_tag(std::string(256, 'a')));
+  BOOST_TEST(!is_tag(std::string(257, 'a')));
+}
+
+BOOST_AUTO_TEST_CASE(targets_are_split_before_they_are_decoded) {
+  auto target = parse_target("/v1/a%2Fb/?path=/etc/x&tag=a:b%20c+d&flag&bad=%zz");
+  BOOST_REQUIRE(target.has_value());
+  BOOST_TEST(target->segments.size() == 3u);
+  BOOST_TEST(target->segments[1] == "a/b");
+  BOOST_TEST(target->segments[2].empty());
+  BOOST_TEST(*target->query.find("path") == "/etc/x");
+  BOOST_TEST(*target->query.find("tag") == "a:b c d");
+  BOOST_TEST(*target->query.find("bad") == "%zz");
+  BOOST_TEST(*target->query.flag("flag"));
+  BOOST_TEST(!*target->query.flag("absent"));
+  BOOST_TEST(target->query.flag("tag").has_error());
+  BOOST_TEST(!target->query.find("nothing").has_value());
+
+  BOOST_TEST(parse_target("http://host:1/v1/x?y")->segments[0] == "v1");
+  BOOST_TEST(parse_target("http://host")->segments.size() == 1u);
+  BOOST_TEST(parse_target("*").error().status == 404u);
+  BOOST_TEST(parse_target("/%G0").error().status == 400u);
+}
