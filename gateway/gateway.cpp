@@ -25,13 +25,13 @@ namespace {
 
 caf::behavior door_actor(caf::event_based_actor* self) {
   return {
-    [self](const submission& s) {
-      // Taken out, so that what the closure holds goes with this message, whoever holds that.
-      auto run = std::exchange(*s.run, nullptr);
-      if (run) {
-        run(self);
-      }
-    },
+      [self](const submission& s) {
+        // Taken out, so that what the closure holds goes with this message, whoever holds that.
+        auto run = std::exchange(*s.run, nullptr);
+        if (run) {
+          run(self);
+        }
+      },
   };
 }
 

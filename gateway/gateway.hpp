@@ -79,8 +79,8 @@ public:
     submit([handle, request = std::move(request), timeout,
             call = std::move(call)](caf::event_based_actor* self) mutable {
       self->request(handle, timeout, std::move(request))
-        .then([call](const frame<Answer>& answer) { call->complete(answer); },
-              [call](caf::error& error) { call->complete(std::move(error)); });
+          .then([call](const frame<Answer>& answer) { call->complete(answer); },
+                [call](caf::error& error) { call->complete(std::move(error)); });
     });
   }
 
@@ -100,7 +100,7 @@ private:
   class pending_call {
   public:
     pending_call(std::shared_ptr<gate> calls, callback<Answer> done)
-      : calls_{std::move(calls)}, done_{std::move(done)} {
+        : calls_{std::move(calls)}, done_{std::move(done)} {
       calls_->enter();
     }
 

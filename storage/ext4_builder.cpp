@@ -28,16 +28,16 @@ constexpr const char* lost_and_found = "lost+found";
 
 std::uint32_t type_of(file_kind kind) {
   switch (kind) {
-    case file_kind::character_device:
-      return LINUX_S_IFCHR;
-    case file_kind::block_device:
-      return LINUX_S_IFBLK;
-    case file_kind::fifo:
-      return LINUX_S_IFIFO;
-    case file_kind::symlink:
-      return LINUX_S_IFLNK;
-    case file_kind::regular:
-      break;
+  case file_kind::character_device:
+    return LINUX_S_IFCHR;
+  case file_kind::block_device:
+    return LINUX_S_IFBLK;
+  case file_kind::fifo:
+    return LINUX_S_IFIFO;
+  case file_kind::symlink:
+    return LINUX_S_IFLNK;
+  case file_kind::regular:
+    break;
   }
   return LINUX_S_IFREG;
 }
@@ -52,7 +52,7 @@ struct ext4_builder::pending_directory {
 };
 
 ext4_builder::ext4_builder(std::filesystem::path raw, ext4_handle fs)
-  : raw_{std::move(raw)}, fs_{std::move(fs)}, content_{fs_.get()} {
+    : raw_{std::move(raw)}, fs_{std::move(fs)}, content_{fs_.get()} {
   // nop
 }
 
@@ -73,7 +73,8 @@ result<std::unique_ptr<ext4_builder>> ext4_builder::create(const std::filesystem
   return std::unique_ptr<ext4_builder>{new ext4_builder{raw, std::move(*fs)}};
 }
 
-// -- files -----------------------------------------------------------------------------------------
+// -- files
+// -----------------------------------------------------------------------------------------
 
 result<std::uint32_t> ext4_builder::allocate_inode(bool is_directory) {
   ext2_ino_t number = 0;
@@ -204,7 +205,8 @@ result<void> ext4_builder::remove(std::uint32_t number) {
   return {};
 }
 
-// -- names -----------------------------------------------------------------------------------------
+// -- names
+// -----------------------------------------------------------------------------------------
 
 result<void> ext4_builder::finish(const layer_tree& names) {
   links_written_.assign(fs_->super->s_inodes_count + 1, false);
@@ -278,8 +280,7 @@ result<void> ext4_builder::write_directory_inode(std::uint32_t number,
                                                  ext4_directory& entries) {
   ext4_inode inode{LINUX_S_IFDIR, attributes};
   const auto links = subdirectories + 2;
-  inode.fields.i_links_count =
-      static_cast<std::uint16_t>(links >= directory_links_max ? 1 : links);
+  inode.fields.i_links_count = static_cast<std::uint16_t>(links >= directory_links_max ? 1 : links);
   if (auto written = inode.write(fs_.get(), number); !written) {
     return written;
   }

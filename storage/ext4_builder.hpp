@@ -15,7 +15,8 @@
 
 namespace coppice::storage {
 
-/// Makes the ext4 of an image: files as the layers bring them, directories when all names are known.
+/// Makes the ext4 of an image: files as the layers bring them, directories when all names are
+/// known.
 ///
 /// Guarantee: after `finish` the raw file holds a file system that e2fsck finds nothing to say
 /// about, marked as cleanly unmounted; content of files that did not survive the layers is not in

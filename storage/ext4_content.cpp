@@ -107,7 +107,8 @@ result<void> ext4_content::store_gathered() {
 
 result<void> ext4_content::store(std::uint64_t first_block, std::span<const std::byte> blocks) {
   while (!blocks.empty()) {
-    const auto wanted = std::min<std::uint64_t>(blocks.size() / ext4_block_bytes, extent_blocks_max);
+    const auto wanted =
+        std::min<std::uint64_t>(blocks.size() / ext4_block_bytes, extent_blocks_max);
     blk64_t found = 0;
     blk64_t count = 0;
     auto code = ext2fs_new_range(fs_, 0, goal_block_, wanted, nullptr, &found, &count);

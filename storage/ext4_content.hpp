@@ -48,7 +48,8 @@ private:
 
   ext2_filsys fs_;
   std::uint64_t goal_block_ = 0;
-  std::uint64_t start_bytes_ = 0; ///< in the file, of what is gathered; a multiple of the block size
+  std::uint64_t start_bytes_ =
+      0; ///< in the file, of what is gathered; a multiple of the block size
   std::vector<std::byte> gathered_;
   std::vector<ext2fs_extent> extents_;
   std::uint64_t block_count_ = 0;

@@ -20,16 +20,16 @@ std::uint8_t type_of(std::optional<file_kind> kind) {
     return EXT2_FT_DIR;
   }
   switch (*kind) {
-    case file_kind::regular:
-      return EXT2_FT_REG_FILE;
-    case file_kind::symlink:
-      return EXT2_FT_SYMLINK;
-    case file_kind::character_device:
-      return EXT2_FT_CHRDEV;
-    case file_kind::block_device:
-      return EXT2_FT_BLKDEV;
-    case file_kind::fifo:
-      return EXT2_FT_FIFO;
+  case file_kind::regular:
+    return EXT2_FT_REG_FILE;
+  case file_kind::symlink:
+    return EXT2_FT_SYMLINK;
+  case file_kind::character_device:
+    return EXT2_FT_CHRDEV;
+  case file_kind::block_device:
+    return EXT2_FT_BLKDEV;
+  case file_kind::fifo:
+    return EXT2_FT_FIFO;
   }
   return EXT2_FT_UNKNOWN;
 }
@@ -42,7 +42,7 @@ void put(std::vector<std::byte>& out, std::size_t offset, T value) {
 } // namespace
 
 ext4_directory::ext4_directory(std::uint32_t number, std::uint32_t parent)
-  : number_{number}, blocks_(ext4_block_bytes) {
+    : number_{number}, blocks_(ext4_block_bytes) {
   add_entry(".", number, EXT2_FT_DIR);
   add_entry("..", parent, EXT2_FT_DIR);
 }
@@ -71,8 +71,7 @@ void ext4_directory::add_entry(std::string_view name, std::uint32_t number, std:
 /// The last entry reaches to the checksum.
 void ext4_directory::close_block() {
   const auto block_start = blocks_.size() - ext4_block_bytes;
-  put(blocks_, last_entry_ + 4,
-      static_cast<std::uint16_t>(block_start + room_bytes - last_entry_));
+  put(blocks_, last_entry_ + 4, static_cast<std::uint16_t>(block_start + room_bytes - last_entry_));
   put(blocks_, block_start + room_bytes + 4,
       static_cast<std::uint16_t>(sizeof(ext2_dir_entry_tail)));
   put(blocks_, block_start + room_bytes + 6, static_cast<std::uint16_t>(EXT2_DIR_NAME_LEN_CSUM));

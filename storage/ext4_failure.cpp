@@ -24,16 +24,16 @@ failure ext4_failure(errcode_t code, std::string what) {
     return io_failure(static_cast<int>(code), std::move(what));
   }
   switch (code) {
-    case EXT2_ET_BLOCK_ALLOC_FAIL:
-      return fail(ec::too_large, what + ": the disk of the image is full");
-    case EXT2_ET_INODE_ALLOC_FAIL:
-      return fail(ec::too_large, what + ": no inode is left on the disk of the image");
-    case EXT2_ET_EA_NO_SPACE:
-      return fail(ec::too_large, what + ": more extended attributes than an ext4 inode holds");
-    case EXT2_ET_NO_MEMORY:
-      return fail(ec::too_large, what + ": out of memory");
-    default:
-      return fail(ec::damaged, what + ": " + text_of(code));
+  case EXT2_ET_BLOCK_ALLOC_FAIL:
+    return fail(ec::too_large, what + ": the disk of the image is full");
+  case EXT2_ET_INODE_ALLOC_FAIL:
+    return fail(ec::too_large, what + ": no inode is left on the disk of the image");
+  case EXT2_ET_EA_NO_SPACE:
+    return fail(ec::too_large, what + ": more extended attributes than an ext4 inode holds");
+  case EXT2_ET_NO_MEMORY:
+    return fail(ec::too_large, what + ": out of memory");
+  default:
+    return fail(ec::damaged, what + ": " + text_of(code));
   }
 }
 

@@ -66,8 +66,8 @@ result<void> write_inode_tables(ext2_filsys fs) {
   }
   ext2_inode_large empty{};
   for (ext2_ino_t number = 1; number < lost_and_found_inode; ++number) {
-    auto code = ext2fs_write_inode_full(fs, number, reinterpret_cast<ext2_inode*>(&empty),
-                                        sizeof empty);
+    auto code =
+        ext2fs_write_inode_full(fs, number, reinterpret_cast<ext2_inode*>(&empty), sizeof empty);
     if (code != 0) {
       return ext4_failure(code, "writing the reserved inodes");
     }
@@ -82,8 +82,7 @@ result<void> write_inode_tables(ext2_filsys fs) {
 result<ext4_handle> format_ext4(const std::filesystem::path& raw) {
   auto super = parameters();
   ext2_filsys opened = nullptr;
-  auto code =
-      ext2fs_initialize(raw.c_str(), EXT2_FLAG_64BITS, &super, unix_io_manager, &opened);
+  auto code = ext2fs_initialize(raw.c_str(), EXT2_FLAG_64BITS, &super, unix_io_manager, &opened);
   if (code != 0) {
     return ext4_failure(code, "making an ext4 in " + raw.string());
   }

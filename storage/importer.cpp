@@ -58,8 +58,8 @@ result<void> add_layers(const std::filesystem::path& layout, const oci::manifest
     const auto& layer = manifest.layers[i];
     if (auto added = add_layer(layout, layer, tree, builder, budget); !added) {
       return failure{added.error().code, "layer " + std::to_string(i + 1) + " of " +
-                                             std::to_string(count) + " (" + layer.digest + "): " +
-                                             added.error().text};
+                                             std::to_string(count) + " (" + layer.digest +
+                                             "): " + added.error().text};
     }
   }
   return {};
@@ -92,8 +92,9 @@ result<imported> import_oci_layout(const std::filesystem::path& layout,
     if (!builder) {
       return builder.error();
     }
-    layer_tree tree{limits.entries_max,
-                    [&](std::uint32_t file) { return (*builder)->remove(file); }};
+    layer_tree tree{limits.entries_max, [&](std::uint32_t file) {
+                      return (*builder)->remove(file);
+                    }};
     if (auto added = add_layers(layout, image->manifest, tree, **builder, budget); !added) {
       return added.error();
     }

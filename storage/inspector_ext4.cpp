@@ -22,7 +22,8 @@ constexpr std::uint32_t group_blocks_min = 1024;
 /// The kernel's own limit for the depth of an extent tree.
 constexpr std::uint16_t extent_depth_max = 5;
 
-/// What our images have and what a kernel adds by itself. Others change the meaning of what is read.
+/// What our images have and what a kernel adds by itself. Others change the meaning of what is
+/// read.
 constexpr std::uint32_t known_features =
     EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS | EXT4_FEATURE_INCOMPAT_64BIT |
     EXT4_FEATURE_INCOMPAT_FLEX_BG | EXT4_FEATURE_INCOMPAT_CSUM_SEED |
@@ -80,7 +81,8 @@ std::int64_t file_inode::mtime_unix_s() const {
   return low + (epoch << 32);
 }
 
-// -- file system -----------------------------------------------------------------------------------
+// -- file system
+// -----------------------------------------------------------------------------------
 
 file_system::file_system(std::unique_ptr<block_source> source) : source_{std::move(source)} {
   // nop
@@ -102,8 +104,8 @@ result<std::unique_ptr<file_system>> file_system::open(std::unique_ptr<block_sou
 result<file_inode> file_system::inode(std::uint32_t number) {
   file_inode out;
   out.number = number;
-  auto code = ext2fs_read_inode_full(
-      fs_.get(), number, reinterpret_cast<ext2_inode*>(&out.fields), sizeof out.fields);
+  auto code = ext2fs_read_inode_full(fs_.get(), number, reinterpret_cast<ext2_inode*>(&out.fields),
+                                     sizeof out.fields);
   if (code != 0) {
     return ext4_failure(code, "file system: " + inode_text(number));
   }
@@ -113,7 +115,8 @@ result<file_inode> file_system::inode(std::uint32_t number) {
   return out;
 }
 
-// -- content ---------------------------------------------------------------------------------------
+// -- content
+// ---------------------------------------------------------------------------------------
 
 content_reader::content_reader(file_system& fs, const file_inode& inode) : fs_{fs}, inode_{inode} {
   // nop
@@ -136,9 +139,9 @@ result<std::unique_ptr<content_reader>> content_reader::open(file_system& fs,
       return damaged(inode_text(inode.number) + " has a malformed extent tree");
     }
     // The handle works on our copy of the inode, which lives as long as it.
-    auto code = ext2fs_extent_open2(fs.handle(), inode.number,
-                                    reinterpret_cast<ext2_inode*>(&out->inode_.fields),
-                                    &out->extents_);
+    auto code =
+        ext2fs_extent_open2(fs.handle(), inode.number,
+                            reinterpret_cast<ext2_inode*>(&out->inode_.fields), &out->extents_);
     if (code != 0) {
       out->extents_ = nullptr;
       return ext4_failure(code, "file system: extents of " + inode_text(inode.number));
@@ -172,9 +175,9 @@ result<content_reader::run> content_reader::map(std::uint64_t block) {
     }
   } else {
     blk64_t found = 0;
-    auto code = ext2fs_bmap2(fs_.handle(), inode_.number,
-                             reinterpret_cast<ext2_inode*>(&inode_.fields), nullptr, 0, block,
-                             nullptr, &found);
+    auto code =
+        ext2fs_bmap2(fs_.handle(), inode_.number, reinterpret_cast<ext2_inode*>(&inode_.fields),
+                     nullptr, 0, block, nullptr, &found);
     if (code != 0) {
       return ext4_failure(code, "file system: blocks of " + inode_text(inode_.number));
     }
@@ -202,8 +205,8 @@ result<void> content_reader::read(std::uint64_t offset_bytes, std::span<std::byt
         std::min<std::uint64_t>(mapped->count * block_bytes - inside, out.size()));
     if (mapped->first_block == 0) {
       std::fill_n(out.begin(), length, std::byte{});
-    } else if (auto done = fs_.source().read(mapped->first_block * block_bytes + inside,
-                                             out.first(length));
+    } else if (auto done =
+                   fs_.source().read(mapped->first_block * block_bytes + inside, out.first(length));
                !done) {
       return done;
     }
@@ -213,11 +216,12 @@ result<void> content_reader::read(std::uint64_t offset_bytes, std::span<std::byt
   return {};
 }
 
-// -- directories -----------------------------------------------------------------------------------
+// -- directories
+// -----------------------------------------------------------------------------------
 
 directory_reader::directory_reader(std::unique_ptr<content_reader> content, std::uint64_t blocks,
                                    std::uint32_t block_bytes)
-  : content_{std::move(content)}, blocks_{blocks}, block_(block_bytes), offset_{block_bytes} {
+    : content_{std::move(content)}, blocks_{blocks}, block_(block_bytes), offset_{block_bytes} {
   // nop
 }
 

@@ -25,8 +25,7 @@ errcode_t set_block_bytes(io_channel channel, int block_bytes);
 errcode_t read_blocks(io_channel channel, unsigned long block, int count, void* data);
 errcode_t read_blocks64(io_channel channel, unsigned long long block, int count, void* data);
 errcode_t refuse_write(io_channel channel, unsigned long block, int count, const void* data);
-errcode_t refuse_write64(io_channel channel, unsigned long long block, int count,
-                         const void* data);
+errcode_t refuse_write64(io_channel channel, unsigned long long block, int count, const void* data);
 errcode_t flush(io_channel channel);
 
 struct_io_manager make_manager() {

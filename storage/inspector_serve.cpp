@@ -81,13 +81,13 @@ result<answer> next_answer(inspector& image, proto::InspectVerb verb) {
 
 result<std::uint64_t> open_path(inspector& image, const work& order) {
   switch (order.verb) {
-    case proto::InspectVerb::LIST: {
-      auto opened = image.open_directory(order.path);
-      return opened ? result<std::uint64_t>{std::uint64_t{0}} : opened.error();
-    }
-    case proto::InspectVerb::DOWNLOAD:
-    case proto::InspectVerb::STAT:
-      return image.open_file(order.path);
+  case proto::InspectVerb::LIST: {
+    auto opened = image.open_directory(order.path);
+    return opened ? result<std::uint64_t>{std::uint64_t{0}} : opened.error();
+  }
+  case proto::InspectVerb::DOWNLOAD:
+  case proto::InspectVerb::STAT:
+    return image.open_file(order.path);
   }
   return fail(ec::unsupported, "unknown inspect verb");
 }
@@ -110,8 +110,7 @@ result<void> serve_inspect(int socket, std::unique_ptr<block_source> source) {
   if (!opened) {
     return write_frame(socket, failed(opened.error()));
   }
-  auto first =
-      make_frame<proto::InspectAnswer>([&](auto root) { root.setOpened(*opened); });
+  auto first = make_frame<proto::InspectAnswer>([&](auto root) { root.setOpened(*opened); });
   if (auto written = write_frame(socket, first); !written) {
     return written;
   }

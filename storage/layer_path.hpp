@@ -31,7 +31,8 @@ struct layer_path {
   path_components components;
 };
 
-/// Leading slashes, empty components and `.` are dropped. damaged: `..`, a whiteout of nothing or of
+/// Leading slashes, empty components and `.` are dropped. damaged: `..`, a whiteout of nothing or
+/// of
 /// `.` or `..`, a directory named like a whiteout; too_large: a name or path beyond the limits.
 result<layer_path> parse_layer_path(std::string_view raw);
 

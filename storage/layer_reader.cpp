@@ -65,8 +65,8 @@ result<std::uint32_t> owner_of(la_int64_t id, const char* what) {
 class layer_reader {
 public:
   layer_reader(byte_input& input, layer_tree& tree, file_sink& sink, layer_budget& budget)
-    : input_{input}, tree_{tree}, sink_{sink}, budget_{budget},
-      bytes_before_{budget.content_bytes} {
+      : input_{input}, tree_{tree}, sink_{sink}, budget_{budget}, bytes_before_{
+                                                                      budget.content_bytes} {
     // nop
   }
 
@@ -151,14 +151,14 @@ private:
       return path.error();
     }
     switch (path->what) {
-      case layer_path::kind::ignored:
-        return skip_content();
-      case layer_path::kind::opaque:
-        return then_skip(tree_.hide_content(path->components));
-      case layer_path::kind::whiteout:
-        return then_skip(tree_.hide(path->components));
-      case layer_path::kind::entry:
-        break;
+    case layer_path::kind::ignored:
+      return skip_content();
+    case layer_path::kind::opaque:
+      return then_skip(tree_.hide_content(path->components));
+    case layer_path::kind::whiteout:
+      return then_skip(tree_.hide(path->components));
+    case layer_path::kind::entry:
+      break;
     }
     if (const char* target = archive_entry_hardlink(entry); target != nullptr) {
       auto target_path = parse_link_target(target);
@@ -182,30 +182,30 @@ private:
     file_reference made;
     result<std::uint32_t> number = 0u;
     switch (archive_entry_filetype(entry)) {
-      case AE_IFREG:
-        made.kind = file_kind::regular;
-        number = copy_content(entry, attributes);
-        break;
-      case AE_IFLNK: {
-        made.kind = file_kind::symlink;
-        const char* target = archive_entry_symlink(entry);
-        number = sink_.make_symlink(attributes, target == nullptr ? "" : target);
-        break;
-      }
-      case AE_IFCHR:
-        made.kind = file_kind::character_device;
-        number = make_special(made.kind, entry, attributes);
-        break;
-      case AE_IFBLK:
-        made.kind = file_kind::block_device;
-        number = make_special(made.kind, entry, attributes);
-        break;
-      case AE_IFIFO:
-        made.kind = file_kind::fifo;
-        number = make_special(made.kind, entry, attributes);
-        break;
-      default:
-        return fail(ec::unsupported, "neither file, directory, link, device nor fifo");
+    case AE_IFREG:
+      made.kind = file_kind::regular;
+      number = copy_content(entry, attributes);
+      break;
+    case AE_IFLNK: {
+      made.kind = file_kind::symlink;
+      const char* target = archive_entry_symlink(entry);
+      number = sink_.make_symlink(attributes, target == nullptr ? "" : target);
+      break;
+    }
+    case AE_IFCHR:
+      made.kind = file_kind::character_device;
+      number = make_special(made.kind, entry, attributes);
+      break;
+    case AE_IFBLK:
+      made.kind = file_kind::block_device;
+      number = make_special(made.kind, entry, attributes);
+      break;
+    case AE_IFIFO:
+      made.kind = file_kind::fifo;
+      number = make_special(made.kind, entry, attributes);
+      break;
+    default:
+      return fail(ec::unsupported, "neither file, directory, link, device nor fifo");
     }
     if (!number) {
       return number.error();
@@ -322,7 +322,8 @@ private:
       const auto* bytes = static_cast<const std::byte*>(value);
       std::vector<std::byte> copy(bytes, bytes + length);
       // Archives may give one attribute in two notations; the later one counts.
-      auto same = std::find_if(out.begin(), out.end(), [&](const auto& x) { return x.name == text; });
+      auto same =
+          std::find_if(out.begin(), out.end(), [&](const auto& x) { return x.name == text; });
       if (same != out.end()) {
         same->value = std::move(copy);
       } else {

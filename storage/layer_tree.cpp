@@ -30,7 +30,7 @@ std::string text_of(const path_components& path) {
 } // namespace
 
 layer_tree::layer_tree(std::uint64_t names_max, unreferenced on_unreferenced)
-  : names_max_{names_max}, on_unreferenced_{std::move(on_unreferenced)}, root_{make_directory()} {
+    : names_max_{names_max}, on_unreferenced_{std::move(on_unreferenced)}, root_{make_directory()} {
   // nop
 }
 
@@ -58,7 +58,8 @@ result<void> layer_tree::count_name() {
   return {};
 }
 
-// -- finding names ---------------------------------------------------------------------------------
+// -- finding names
+// ---------------------------------------------------------------------------------
 
 layer_tree::node* layer_tree::find(const path_components& path) {
   auto* current = &root_;
@@ -87,8 +88,9 @@ result<layer_tree::directory*> layer_tree::parent_of(const path_components& path
       name = make_directory();
     } else if (!name.folder) {
       if (name.layer == layer_) {
-        return fail(ec::damaged, printable(text_of(path, i + 1)) +
-                                     " is not a directory in the same layer; links are not followed");
+        return fail(ec::damaged,
+                    printable(text_of(path, i + 1)) +
+                        " is not a directory in the same layer; links are not followed");
       }
       if (auto released = release(name); !released) {
         return released.error();
@@ -119,7 +121,8 @@ result<layer_tree::node*> layer_tree::place(const path_components& path) {
   return &name;
 }
 
-// -- adding names ----------------------------------------------------------------------------------
+// -- adding names
+// ----------------------------------------------------------------------------------
 
 result<void> layer_tree::put_directory(const path_components& path, file_attributes attributes) {
   if (path.empty()) {
@@ -192,7 +195,8 @@ result<void> layer_tree::link(const path_components& path, file_reference file) 
   return {};
 }
 
-// -- removing names --------------------------------------------------------------------------------
+// -- removing names
+// --------------------------------------------------------------------------------
 
 /// Drops what a name stands for, with everything below it. The name itself stays, empty.
 result<void> layer_tree::release(node& name) {
@@ -286,7 +290,8 @@ result<void> layer_tree::hide_content(const path_components& path) {
   return name != nullptr && name->folder ? hide_lower(*name->folder) : result<void>{};
 }
 
-// -- links that wait -------------------------------------------------------------------------------
+// -- links that wait
+// -------------------------------------------------------------------------------
 
 result<void> layer_tree::end_layer() {
   auto links = std::exchange(waiting_, {});

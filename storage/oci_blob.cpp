@@ -51,9 +51,9 @@ void blob::digest_deleter::operator()(EVP_MD_CTX* context) const {
 }
 
 blob::blob(file source, descriptor described)
-  : file_{std::move(source)}, described_{std::move(described)}, digest_{EVP_MD_CTX_new()},
-    buffer_(static_cast<std::size_t>(std::min<std::uint64_t>(read_bytes,
-                                                             described_.size_bytes + 1))) {
+    : file_{std::move(source)}, described_{std::move(described)}, digest_{EVP_MD_CTX_new()},
+      buffer_(static_cast<std::size_t>(
+          std::min<std::uint64_t>(read_bytes, described_.size_bytes + 1))) {
   // nop
 }
 

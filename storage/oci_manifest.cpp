@@ -109,7 +109,9 @@ result<std::string> digest_of(const json::object& object, std::string_view where
                                      " is not sha256, the only algorithm that is checked");
   }
   hex.remove_prefix(prefix.size());
-  auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+  auto is_hex = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  };
   if (hex.size() != 64 || !std::all_of(hex.begin(), hex.end(), is_hex)) {
     return damaged(where, "malformed digest " + printable(*digest));
   }
@@ -174,7 +176,8 @@ result<std::vector<descriptor>> read_descriptors(const json::object& object, con
   std::vector<descriptor> out;
   out.reserve(list->size());
   for (const auto& item : *list) {
-    auto entry = read_descriptor(item, where + ", " + name + "[" + std::to_string(out.size()) + "]");
+    auto entry =
+        read_descriptor(item, where + ", " + name + "[" + std::to_string(out.size()) + "]");
     if (!entry) {
       return entry.error();
     }

@@ -304,9 +304,14 @@ result<std::unique_ptr<block_source>> store::open_image(const std::filesystem::p
   if (!top) {
     return top.error();
   }
-  auto disk = qcow2::reader::open(std::move(*top), std::move(parents));
+  qcow2::reader_limits limits;
+  limits.open_files_max = limits.layers_max;
+  auto disk = qcow2::reader::open(std::move(*top), std::move(parents), limits);
   if (!disk) {
     return disk.error();
+  }
+  if (auto whole = (*disk)->open_whole_chain(); !whole) {
+    return whole.error();
   }
   return std::unique_ptr<block_source>{std::move(*disk)};
 }

@@ -67,8 +67,8 @@ public:
   /// Queues a message for the guest. busy: more than `queue_bytes_max` wait; try later.
   result<void> send(const frame<proto::ToGuest>& message);
 
-  /// Bytes of messages that the owner has been given (ready included) and is done with. Reading from
-  /// the guest pauses while more than `unread_bytes_max` are not: a flood costs no memory.
+  /// Bytes of messages that the owner has been given (ready included) and is done with. Reading
+  /// from the guest pauses while more than `unread_bytes_max` are not: a flood costs no memory.
   void consumed(std::size_t bytes);
 
   /// QMP quit, so that QEMU closes the disk; SIGKILL when that takes longer than quit_timeout.

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "gateway/gateway.hpp"
-#include "gateway/http/refusal.hpp"
+#include "gateway/http/status.hpp"
 
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -24,9 +24,8 @@ inline constexpr std::chrono::milliseconds write_timeout{60'000};
 
 /// Asks an actor and resumes on the connection's own executor with the answer.
 template <class Answer, class Handle, class Request>
-asio::awaitable<answer<frame<Answer>>> ask(door& actors, const Handle& handle,
-                                           frame<Request> request,
-                                           std::chrono::milliseconds timeout) {
+asio::awaitable<answer<frame<Answer>>>
+ask(door& actors, const Handle& handle, frame<Request> request, std::chrono::milliseconds timeout) {
   using reply_type = answer<frame<Answer>>;
   auto executor = co_await asio::this_coro::executor;
   auto initiate = [&](auto&& handler) {
@@ -45,7 +44,7 @@ asio::awaitable<answer<frame<Answer>>> ask(door& actors, const Handle& handle,
                        });
   };
   co_return co_await asio::async_initiate<decltype(asio::use_awaitable), void(reply_type)>(
-    initiate, asio::use_awaitable);
+      initiate, asio::use_awaitable);
 }
 
 } // namespace coppice::gateway

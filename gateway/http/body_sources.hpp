@@ -42,7 +42,7 @@ private:
 class bytes_source : public body_source {
 public:
   bytes_source(frame_base keep, std::string_view bytes, bool is_plain)
-    : keep_{std::move(keep)}, bytes_{bytes}, is_plain_{is_plain} {}
+      : keep_{std::move(keep)}, bytes_{bytes}, is_plain_{is_plain} {}
   asio::awaitable<answer<std::string>> next() override;
 
 private:

@@ -17,9 +17,9 @@ constexpr std::size_t token_bytes_max = 512;
 /// What follows `Bearer `; empty when there is no such thing.
 std::string_view bearer(std::string_view authorization) {
   constexpr std::string_view scheme = "Bearer ";
-  if (authorization.size() <= scheme.size()
-      || !boost::beast::iequals({authorization.data(), scheme.size()},
-                                {scheme.data(), scheme.size()})) {
+  if (authorization.size() <= scheme.size() ||
+      !boost::beast::iequals({authorization.data(), scheme.size()},
+                             {scheme.data(), scheme.size()})) {
     return {};
   }
   auto token = authorization.substr(scheme.size());
@@ -71,8 +71,9 @@ asio::awaitable<answer<caller>> identify_token(context& server, std::string_view
   }
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
   SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), digest.data());
-  auto request = make_frame<proto::FindToken>(
-    [&](auto root) { root.setSha256(capnp::Data::Reader{digest.data(), digest.size()}); });
+  auto request = make_frame<proto::FindToken>([&](auto root) {
+    root.setSha256(capnp::Data::Reader{digest.data(), digest.size()});
+  });
   auto found = co_await ask<proto::TokenRecord>(server.actors, server.inside.catalog,
                                                 std::move(request), read_timeout);
   if (found.has_error()) {

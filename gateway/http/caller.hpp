@@ -35,8 +35,8 @@ struct caller {
 };
 
 /// The names of rights, "import" first; `names[i]` is bit i.
-inline constexpr std::string_view permission_names[]
-  = {"import", "spawn", "spawn_disposable", "list", "cancel", "set_image_tag"};
+inline constexpr std::string_view permission_names[] = {"import", "spawn",  "spawn_disposable",
+                                                        "list",   "cancel", "set_image_tag"};
 
 /// 403, naming the rights of which any would do.
 refusal insufficient(unsigned any_of);

@@ -1,5 +1,7 @@
 #include "gateway/http/connection.hpp"
 
+#include "gateway/http/status.hpp"
+
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -66,7 +68,7 @@ struct connection::body_plan {
 };
 
 connection::connection(stream_socket socket, std::chrono::seconds idle_timeout)
-  : stream_{std::move(socket)}, idle_timeout_{idle_timeout}, buffer_{read_buffer_bytes_max} {
+    : stream_{std::move(socket)}, idle_timeout_{idle_timeout}, buffer_{read_buffer_bytes_max} {
   // nop
 }
 
@@ -98,12 +100,12 @@ asio::awaitable<connection::arrival> connection::read_request() {
                                    asio::redirect_error(asio::use_awaitable, error));
   is_idle_ = false;
   if (!error) {
-    must_continue_ = beast::iequals(parser_->get()[http::field::expect], "100-continue")
-                     && parser_->get().version() >= 11;
+    must_continue_ = beast::iequals(parser_->get()[http::field::expect], "100-continue") &&
+                     parser_->get().version() >= 11;
     co_return arrival::request;
   }
-  if (!is_http_error(error) || error == http::error::end_of_stream
-      || error == http::error::partial_message) {
+  if (!is_http_error(error) || error == http::error::end_of_stream ||
+      error == http::error::partial_message) {
     co_return arrival::closed;
   }
   is_broken_ = true;
@@ -123,8 +125,8 @@ asio::awaitable<answer<std::string>> connection::next(std::size_t bytes_max) {
   if (parser_->is_done()) {
     co_return out;
   }
-  if (std::exchange(must_continue_, false)
-      && !co_await send("HTTP/1.1 100 Continue\r\n\r\n", {}, {})) {
+  if (std::exchange(must_continue_, false) &&
+      !co_await send("HTTP/1.1 100 Continue\r\n\r\n", {}, {})) {
     is_broken_ = true;
     co_return bad_request("the connection broke");
   }
@@ -289,8 +291,8 @@ connection::write_reply(reply& out, std::string_view request_id, bool last) {
   auto left = has_request ? parser_->content_length_remaining() : boost::none;
   bool is_body_left = has_request && !parser_->is_done();
   bool is_too_much = is_body_left && (must_continue_ || (left && *left > discard_bytes_max));
-  result.keep_alive = has_request && parser_->keep_alive() && !last && !is_too_much
-                      && plan.how != body_plan::form::to_end;
+  result.keep_alive = has_request && parser_->keep_alive() && !last && !is_too_much &&
+                      plan.how != body_plan::form::to_end;
   auto head = head_text(out, request_id, plan, result.keep_alive);
   if (plan.how == body_plan::form::none) {
     result.is_complete = co_await send(head, {}, {});

@@ -20,7 +20,7 @@ public:
     lease() = default;
     explicit lease(memory_budget& budget) : budget_{&budget} {}
     lease(lease&& other) noexcept
-      : budget_{std::exchange(other.budget_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)} {}
+        : budget_{std::exchange(other.budget_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)} {}
     lease& operator=(lease&& other) noexcept {
       std::swap(budget_, other.budget_);
       std::swap(bytes_, other.bytes_);
@@ -54,8 +54,8 @@ private:
 /// What all connections share. Owner: the server; lives on its thread, but for the services.
 struct context {
   explicit context(services given)
-    : inside{std::move(given)}, actors{inside.system},
-      json_memory{4 * inside.config.http.json_body_bytes_max} {}
+      : inside{std::move(given)}, actors{inside.system},
+        json_memory{4 * inside.config.http.json_body_bytes_max} {}
 
   services inside;
   door actors;

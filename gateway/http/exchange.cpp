@@ -97,8 +97,8 @@ answer<uuid> parse_id(const std::string& text, std::string_view what) {
 
 std::int64_t unix_now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
-           std::chrono::system_clock::now().time_since_epoch())
-    .count();
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 } // namespace coppice::gateway

@@ -33,8 +33,8 @@ asio::awaitable<answer<frame<proto::InspectChunk>>> inspect_session::next() {
     image_.to(root.initImage());
     root.setSession(number_);
   });
-  auto chunk
-    = co_await exchange_.write<proto::InspectChunk>(exchange_.inside().images, std::move(request));
+  auto chunk =
+      co_await exchange_.write<proto::InspectChunk>(exchange_.inside().images, std::move(request));
   if (chunk.has_value()) {
     has_ended_ = chunk->view()->isEnd();
   }

@@ -18,7 +18,7 @@ public:
   open(exchange& x, uuid image, proto::InspectVerb verb, std::string path);
 
   inspect_session(exchange& x, uuid image, std::uint64_t number, std::uint64_t size_bytes)
-    : exchange_{x}, image_{image}, number_{number}, size_bytes_{size_bytes} {}
+      : exchange_{x}, image_{image}, number_{number}, size_bytes_{size_bytes} {}
   ~inspect_session();
   inspect_session(const inspect_session&) = delete;
   inspect_session& operator=(const inspect_session&) = delete;

@@ -17,8 +17,8 @@ answer<json::object> parse_json_object(std::string_view text) {
     error = json::error::extra_data;
   }
   if (error) {
-    return bad_request("the body is not JSON: " + error.message() + " near byte "
-                       + std::to_string(taken));
+    return bad_request("the body is not JSON: " + error.message() + " near byte " +
+                       std::to_string(taken));
   }
   auto value = parser.release();
   if (!value.is_object()) {
@@ -69,8 +69,8 @@ std::optional<std::int64_t> json_fields::integer(std::string_view name, std::int
   // Beyond int64 there is nothing that any field allows.
   const auto* number = value->if_int64();
   if (!number || *number < minimum || *number > maximum) {
-    refuse_field(name, "must be between " + std::to_string(minimum) + " and "
-                         + std::to_string(maximum));
+    refuse_field(name,
+                 "must be between " + std::to_string(minimum) + " and " + std::to_string(maximum));
     return std::nullopt;
   }
   return *number;

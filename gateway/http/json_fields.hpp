@@ -24,7 +24,7 @@ class json_fields {
 public:
   /// `object` must outlive the reader.
   explicit json_fields(const boost::json::object& object)
-    : object_{&object}, error_{std::make_shared<std::optional<refusal>>()} {}
+      : object_{&object}, error_{std::make_shared<std::optional<refusal>>()} {}
 
   std::optional<std::string> text(std::string_view name);
   std::optional<bool> flag(std::string_view name);

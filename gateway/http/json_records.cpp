@@ -11,17 +11,17 @@ namespace coppice::gateway {
 namespace {
 
 constexpr std::array<std::pair<proto::OperationStatus, std::string_view>, 6> statuses{{
-  {proto::OperationStatus::PENDING, "PENDING"},
-  {proto::OperationStatus::ASSIGNED, "ASSIGNED"},
-  {proto::OperationStatus::EXECUTING, "EXECUTING"},
-  {proto::OperationStatus::SUCCESS, "SUCCESS"},
-  {proto::OperationStatus::FAILED, "FAILED"},
-  {proto::OperationStatus::CANCELLED, "CANCELLED"},
+    {proto::OperationStatus::PENDING, "PENDING"},
+    {proto::OperationStatus::ASSIGNED, "ASSIGNED"},
+    {proto::OperationStatus::EXECUTING, "EXECUTING"},
+    {proto::OperationStatus::SUCCESS, "SUCCESS"},
+    {proto::OperationStatus::FAILED, "FAILED"},
+    {proto::OperationStatus::CANCELLED, "CANCELLED"},
 }};
 
 constexpr std::array<std::pair<proto::OperationKind, std::string_view>, 2> kinds{{
-  {proto::OperationKind::INSTANCE, "instance"},
-  {proto::OperationKind::IMAGE_IMPORT, "image_import"},
+    {proto::OperationKind::INSTANCE, "instance"},
+    {proto::OperationKind::IMAGE_IMPORT, "image_import"},
 }};
 
 double seconds(std::uint64_t microseconds) {
@@ -46,7 +46,9 @@ std::string octal(std::uint32_t mode) {
 }
 
 bool equal_ignoring_case(std::string_view left, std::string_view right) {
-  auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  auto lower = [](char c) {
+    return std::tolower(static_cast<unsigned char>(c));
+  };
   return std::equal(left.begin(), left.end(), right.begin(), right.end(),
                     [&](char a, char b) { return lower(a) == lower(b); });
 }
@@ -139,8 +141,8 @@ std::optional<proto::OperationKind> parse_kind(std::string_view text) {
 }
 
 bool is_terminal(proto::OperationStatus status) {
-  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED
-         || status == proto::OperationStatus::CANCELLED;
+  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED ||
+         status == proto::OperationStatus::CANCELLED;
 }
 
 std::string hex(capnp::Data::Reader digest) {
@@ -241,8 +243,7 @@ void write_summary_members(json_writer& json, proto::OperationRecord::Reader rec
   json.member("error", filled(record.getError()));
   json.member("created_at", time_text(record.getCreatedAtUnixNs()));
   json.member("duration", seconds(record.getDurationUs()));
-  json.member("image_size",
-              image ? std::optional{record.getResultImageSizeBytes()} : std::nullopt);
+  json.member("image_size", image ? std::optional{record.getResultImageSizeBytes()} : std::nullopt);
   json.member("consumed_cpu",
               has_usage ? std::optional{seconds(usage.getUserTimeUs() + usage.getSystemTimeUs())}
                         : std::nullopt);

@@ -8,8 +8,8 @@
 namespace coppice::gateway {
 namespace {
 
-constexpr std::string_view alphabet
-  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::string_view alphabet =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr std::string_view hex_digits = "0123456789abcdef";
 constexpr std::string_view replacement = "\xEF\xBF\xBD";
 
@@ -40,29 +40,29 @@ std::size_t character_bytes(std::string_view text) {
   if (first >= 0xF0u && first <= 0xF4u) {
     unsigned low = first == 0xF0u ? 0x90u : 0x80u;
     unsigned high = first == 0xF4u ? 0x8Fu : 0xBFu;
-    return second >= low && second <= high && is_continuation(byte_at(text, 2))
-               && is_continuation(byte_at(text, 3))
-             ? 4
-             : 0;
+    return second >= low && second <= high && is_continuation(byte_at(text, 2)) &&
+                   is_continuation(byte_at(text, 3))
+               ? 4
+               : 0;
   }
   return 0;
 }
 
 void append_control(std::string& out, unsigned char c) {
   switch (c) {
-    case '\n':
-      out += "\\n";
-      return;
-    case '\r':
-      out += "\\r";
-      return;
-    case '\t':
-      out += "\\t";
-      return;
-    default:
-      out += "\\u00";
-      out += hex_digits[c >> 4];
-      out += hex_digits[c & 15];
+  case '\n':
+    out += "\\n";
+    return;
+  case '\r':
+    out += "\\r";
+    return;
+  case '\t':
+    out += "\\t";
+    return;
+  default:
+    out += "\\u00";
+    out += hex_digits[c >> 4];
+    out += hex_digits[c & 15];
   }
 }
 
@@ -246,8 +246,8 @@ void json_writer::value(double number) {
     number = 0.0;
   }
   std::array<char, 400> text{};
-  auto end = std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed)
-               .ptr;
+  auto end =
+      std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed).ptr;
   std::string_view digits{text.data(), static_cast<std::size_t>(end - text.data())};
   raw(digits.find('.') == std::string_view::npos ? std::string{digits} + ".0"
                                                  : std::string{digits});

@@ -67,12 +67,11 @@ result<owned_fd> listen_tcp(const std::string& address) {
     return bad_address(address, ::gai_strerror(code));
   }
   std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner{found, &::freeaddrinfo};
-  owned_fd fd{
-    ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP)};
+  owned_fd fd{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP)};
   int on = 1;
-  if (fd.get() < 0 || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0
-      || ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0
-      || ::listen(fd.get(), backlog) != 0) {
+  if (fd.get() < 0 || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      ::listen(fd.get(), backlog) != 0) {
     return system_failure("cannot listen on " + address + " (http.listen)");
   }
   return fd;
@@ -96,20 +95,20 @@ result<owned_fd> listen_unix(const std::filesystem::path& path) {
   auto text = path.string();
   if (text.size() >= sizeof address.sun_path) {
     return failure{std::make_error_code(std::errc::filename_too_long),
-                   "cannot listen on " + text + ": a unix socket's path has at most "
-                     + std::to_string(sizeof address.sun_path - 1)
-                     + " bytes; choose a shorter state_dir"};
+                   "cannot listen on " + text + ": a unix socket's path has at most " +
+                       std::to_string(sizeof address.sun_path - 1) +
+                       " bytes; choose a shorter state_dir"};
   }
   std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
-  struct stat status{};
+  struct stat status {};
   if (::lstat(text.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) {
     ::unlink(text.c_str()); // the state folder is locked, so nobody listens there any more
   }
   owned_fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   // The mode of the socket before bind is what the file gets: it is never open to others.
-  if (fd.get() < 0 || ::fchmod(fd.get(), 0600) != 0
-      || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0
-      || ::chmod(text.c_str(), 0600) != 0 || ::listen(fd.get(), backlog) != 0) {
+  if (fd.get() < 0 || ::fchmod(fd.get(), 0600) != 0 ||
+      ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::chmod(text.c_str(), 0600) != 0 || ::listen(fd.get(), backlog) != 0) {
     return system_failure("cannot listen on " + text);
   }
   return fd;
@@ -127,8 +126,8 @@ int accept_client(int listener) {
 bool is_operator(int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0
-         && (peer.uid == 0 || peer.uid == ::geteuid());
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == 0 || peer.uid == ::geteuid());
 }
 
 } // namespace coppice::gateway

@@ -10,20 +10,20 @@ namespace {
 
 char type_letter(std::uint32_t mode) {
   switch (mode & 0170000u) {
-    case 0040000u:
-      return 'd';
-    case 0120000u:
-      return 'l';
-    case 0140000u:
-      return 's';
-    case 0010000u:
-      return 'p';
-    case 0020000u:
-      return 'c';
-    case 0060000u:
-      return 'b';
-    default:
-      return '-';
+  case 0040000u:
+    return 'd';
+  case 0120000u:
+    return 'l';
+  case 0140000u:
+    return 's';
+  case 0010000u:
+    return 'p';
+  case 0020000u:
+    return 'c';
+  case 0060000u:
+    return 'b';
+  default:
+    return '-';
   }
 }
 

@@ -39,24 +39,25 @@ bool is_host(std::string_view text) {
 
 /// One part of a repository name: words of letters and digits with separators between them.
 bool is_repository_part(std::string_view text) {
-  auto is_word = [](char c) { return is_lower(c) || is_digit(c); };
-  return !text.empty() && is_word(text.front()) && is_word(text.back())
-         && consists_of(text,
-                        [&](char c) { return is_word(c) || c == '.' || c == '_' || c == '-'; });
+  auto is_word = [](char c) {
+    return is_lower(c) || is_digit(c);
+  };
+  return !text.empty() && is_word(text.front()) && is_word(text.back()) &&
+         consists_of(text, [&](char c) { return is_word(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 bool is_registry_tag(std::string_view text) {
-  return !text.empty() && text.size() <= 128 && text.front() != '.' && text.front() != '-'
-         && consists_of(text, [](char c) {
-              return is_lower(c) || is_upper(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
-            });
+  return !text.empty() && text.size() <= 128 && text.front() != '.' && text.front() != '-' &&
+         consists_of(text, [](char c) {
+           return is_lower(c) || is_upper(c) || is_digit(c) || c == '.' || c == '_' || c == '-';
+         });
 }
 
 bool is_digest(std::string_view text) {
   constexpr std::string_view algorithm = "sha256:";
-  return text.starts_with(algorithm) && text.size() == algorithm.size() + 64
-         && consists_of(text.substr(algorithm.size()),
-                        [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); });
+  return text.starts_with(algorithm) && text.size() == algorithm.size() + 64 &&
+         consists_of(text.substr(algorithm.size()),
+                     [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); });
 }
 
 /// Takes `@digest` and `:tag` off the end; false when one of them is malformed.
@@ -84,8 +85,8 @@ bool is_repository(std::string_view rest) {
   }
   auto slash = rest.find('/');
   auto first = rest.substr(0, slash);
-  bool has_host = slash != std::string_view::npos
-                  && (first.find_first_of(".:") != std::string_view::npos || first == "localhost");
+  bool has_host = slash != std::string_view::npos &&
+                  (first.find_first_of(".:") != std::string_view::npos || first == "localhost");
   if (has_host) {
     if (!is_host(first)) {
       return false;
@@ -107,11 +108,13 @@ bool is_repository(std::string_view rest) {
 } // namespace
 
 bool is_tag(std::string_view text) {
-  auto is_word = [](char c) { return is_lower(c) || is_upper(c) || is_digit(c) || c == '_'; };
-  return !text.empty() && text.size() <= 256 && is_word(text.back())
-         && consists_of(text, [&](char c) {
-              return is_word(c) || c == '-' || c == '.' || c == ':' || c == '/' || c == '@';
-            });
+  auto is_word = [](char c) {
+    return is_lower(c) || is_upper(c) || is_digit(c) || c == '_';
+  };
+  return !text.empty() && text.size() <= 256 && is_word(text.back()) &&
+         consists_of(text, [&](char c) {
+           return is_word(c) || c == '-' || c == '.' || c == ':' || c == '/' || c == '@';
+         });
 }
 
 bool is_project(std::string_view text) {

@@ -1,16 +1,13 @@
 #pragma once
 
-#include "actors/error.hpp"
-
 #include <boost/system/result.hpp>
 
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 
-/// Why a request is not done: an HTTP status and a text for people. The one place where the
-/// system's error codes become statuses.
+/// Why a request is not done: an HTTP status and a text for people. Plain, so that what parses
+/// clients' bytes needs no actors.
 namespace coppice::gateway {
 
 struct refusal {
@@ -30,12 +27,6 @@ struct refusal {
 template <class T>
 using answer = boost::system::result<T, refusal>;
 
-/// The status of a code.
-unsigned status_of(ec code);
-
-/// An actor's error as a refusal. A request that nobody answered in time is 503.
-refusal refuse(const caf::error& error);
-
 inline refusal bad_request(std::string text) {
   return {400, std::move(text)};
 }
@@ -43,8 +34,5 @@ inline refusal bad_request(std::string text) {
 inline refusal not_found(std::string text) {
   return {404, std::move(text)};
 }
-
-/// The standard phrase of a status.
-std::string_view reason_phrase(unsigned status);
 
 } // namespace coppice::gateway

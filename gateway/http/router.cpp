@@ -8,32 +8,32 @@ namespace coppice::gateway {
 namespace {
 
 constexpr route table[] = {
-  {"GET", "/healthz", get_health, 0, audience::anyone},
-  {"POST", "/admin/import", post_admin_import, may_import, audience::operators},
+    {"GET", "/healthz", get_health, 0, audience::anyone},
+    {"POST", "/admin/import", post_admin_import, may_import, audience::operators},
 
-  {"GET", "/v1/whoami", get_whoami},
+    {"GET", "/v1/whoami", get_whoami},
 
-  {"POST", "/v1/images/import", post_import, may_import},
-  {"GET", "/v1/images", get_images, may_list},
-  {"PATCH", "/v1/images/{}/tag", patch_tag, may_set_image_tag},
-  {"DELETE", "/v1/images/{}/tag", delete_tag, may_set_image_tag},
+    {"POST", "/v1/images/import", post_import, may_import},
+    {"GET", "/v1/images", get_images, may_list},
+    {"PATCH", "/v1/images/{}/tag", patch_tag, may_set_image_tag},
+    {"DELETE", "/v1/images/{}/tag", delete_tag, may_set_image_tag},
 
-  {"POST", "/v1/files", post_file, may_spawn | may_spawn_disposable},
-  {"GET", "/v1/files", get_files, may_list},
-  {"GET", "/v1/files/{}", get_file, may_list},
+    {"POST", "/v1/files", post_file, may_spawn | may_spawn_disposable},
+    {"GET", "/v1/files", get_files, may_list},
+    {"GET", "/v1/files/{}", get_file, may_list},
 
-  {"POST", "/v1/instances", post_instance, may_spawn | may_spawn_disposable},
+    {"POST", "/v1/instances", post_instance, may_spawn | may_spawn_disposable},
 
-  {"GET", "/v1/operations", get_operations, may_list},
-  {"GET", "/v1/operations/{}", get_operation, may_list},
-  {"DELETE", "/v1/operations/{}", delete_operation, may_cancel},
+    {"GET", "/v1/operations", get_operations, may_list},
+    {"GET", "/v1/operations/{}", get_operation, may_list},
+    {"DELETE", "/v1/operations/{}", delete_operation, may_cancel},
 
-  {"GET", "/v1/inspect", redirect_inspect, may_list},
-  {"GET", "/v1/inspect/", get_inspect_tag, may_list},
-  {"GET", "/v1/inspect/{}", redirect_inspect_image, may_list},
-  {"GET", "/v1/inspect/{}/", get_inspect_image, may_list},
-  {"GET", "/v1/inspect/{}/list", get_inspect_list, may_list},
-  {"GET", "/v1/inspect/{}/download", get_inspect_download, may_list},
+    {"GET", "/v1/inspect", redirect_inspect, may_list},
+    {"GET", "/v1/inspect/", get_inspect_tag, may_list},
+    {"GET", "/v1/inspect/{}", redirect_inspect_image, may_list},
+    {"GET", "/v1/inspect/{}/", get_inspect_image, may_list},
+    {"GET", "/v1/inspect/{}/list", get_inspect_list, may_list},
+    {"GET", "/v1/inspect/{}/download", get_inspect_download, may_list},
 };
 
 /// What the `{}` of the pattern stand for; nothing when the address is another.

@@ -20,7 +20,7 @@ enum class audience {
 };
 
 struct route {
-  std::string_view method; ///< GET routes answer HEAD as well
+  std::string_view method;  ///< GET routes answer HEAD as well
   std::string_view pattern; ///< segments; `{}` matches any one that is not empty
   handler run;
   unsigned needs = 0; ///< rights of which any one will do; 0: none

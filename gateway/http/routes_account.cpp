@@ -26,8 +26,7 @@ asio::awaitable<reply> get_health(exchange&) {
 }
 
 asio::awaitable<reply> get_whoami(exchange& x) {
-  auto request
-    = make_frame<proto::CountActive>([&](auto root) { root.setProject(x.who.project); });
+  auto request = make_frame<proto::CountActive>([&](auto root) { root.setProject(x.who.project); });
   auto counts = co_await x.read<proto::ActiveCounts>(x.inside().catalog, std::move(request));
   if (counts.has_error()) {
     co_return reply{counts.error()};

@@ -14,8 +14,7 @@ public:
 
   ~upload() {
     if (!is_finished_) {
-      door::tell(store_,
-                 make_frame<proto::AbortBlob>([&](auto root) { root.setUpload(number_); }));
+      door::tell(store_, make_frame<proto::AbortBlob>([&](auto root) { root.setUpload(number_); }));
     }
   }
 
@@ -40,8 +39,7 @@ asio::awaitable<answer<frame<proto::BlobStored>>> store_body(exchange& x) {
   if (announced > bytes_max) {
     co_return too_large;
   }
-  auto begin
-    = make_frame<proto::BeginBlob>([&](auto root) { root.setExpectedBytes(announced); });
+  auto begin = make_frame<proto::BeginBlob>([&](auto root) { root.setExpectedBytes(announced); });
   auto begun = co_await x.write<proto::BlobUpload>(x.inside().store, std::move(begin));
   if (begun.has_error()) {
     co_return begun.error();
@@ -62,16 +60,15 @@ asio::awaitable<answer<frame<proto::BlobStored>>> store_body(exchange& x) {
     }
     auto append = make_frame<proto::AppendBlob>([&](auto root) {
       root.setUpload(current.number());
-      root.setData(capnp::Data::Reader{
-        reinterpret_cast<const kj::byte*>(piece->data()), piece->size()});
+      root.setData(
+          capnp::Data::Reader{reinterpret_cast<const kj::byte*>(piece->data()), piece->size()});
     });
     auto done = co_await x.write<proto::Done>(x.inside().store, std::move(append));
     if (done.has_error()) {
       co_return done.error();
     }
   }
-  auto finish
-    = make_frame<proto::FinishBlob>([&](auto root) { root.setUpload(current.number()); });
+  auto finish = make_frame<proto::FinishBlob>([&](auto root) { root.setUpload(current.number()); });
   current.finished();
   co_return co_await x.write<proto::BlobStored>(x.inside().store, std::move(finish));
 }
@@ -81,8 +78,8 @@ asio::awaitable<answer<frame<proto::FileRecord>>> find_file(exchange& x, std::st
   auto request = make_frame<proto::GetFile>([&](auto root) {
     root.setProject(x.who.project);
     if (!sha256.empty()) {
-      root.setSha256(capnp::Data::Reader{reinterpret_cast<const kj::byte*>(sha256.data()),
-                                         sha256.size()});
+      root.setSha256(
+          capnp::Data::Reader{reinterpret_cast<const kj::byte*>(sha256.data()), sha256.size()});
     }
     id.to(root.initId());
   });
@@ -143,8 +140,8 @@ asio::awaitable<reply> get_files(exchange& x) {
   if (page.has_error()) {
     co_return reply{page.error()};
   }
-  auto request = make_frame<proto::ListFiles>(
-    [&](auto root) { fill_page(root, *page, x.who.project); });
+  auto request =
+      make_frame<proto::ListFiles>([&](auto root) { fill_page(root, *page, x.who.project); });
   auto found = co_await x.read<proto::FilePage>(x.inside().catalog, std::move(request));
   if (found.has_error()) {
     co_return reply{found.error()};

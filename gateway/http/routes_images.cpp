@@ -32,13 +32,15 @@ std::string read_tag(json_fields& fields) {
 std::uint32_t read_timeout_field(json_fields& fields, const settings& config) {
   auto seconds_max = static_cast<std::int64_t>(config.import.timeout_max.count());
   return static_cast<std::uint32_t>(
-    fields.integer("timeout", 1, seconds_max)
-      .value_or(std::min(import_timeout_seconds_default, seconds_max)));
+      fields.integer("timeout", 1, seconds_max)
+          .value_or(std::min(import_timeout_seconds_default, seconds_max)));
 }
 
 std::string read_credential(json_fields& fields, std::string_view name) {
   auto text = fields.text(name).value_or(std::string{});
-  auto is_control = [](char c) { return static_cast<unsigned char>(c) < ' '; };
+  auto is_control = [](char c) {
+    return static_cast<unsigned char>(c) < ' ';
+  };
   if (text.size() > credential_bytes_max || std::any_of(text.begin(), text.end(), is_control)) {
     fields.refuse_field(name, "must be one line of text");
   }
@@ -88,8 +90,8 @@ asio::awaitable<reply> start_import(exchange& x, const import_order& order) {
     import.setTimeoutSeconds(order.timeout_seconds);
     import.setOciLayout(order.oci_layout);
   });
-  auto started
-    = co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  auto started =
+      co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
   if (started.has_error()) {
     co_return reply{started.error()};
   }

@@ -28,7 +28,7 @@ answer<std::string> parse_path(const exchange& x, std::string_view fallback) {
 class download_source : public body_source {
 public:
   explicit download_source(std::unique_ptr<inspect_session> session)
-    : session_{std::move(session)} {}
+      : session_{std::move(session)} {}
 
   asio::awaitable<answer<std::string>> next() override {
     if (session_->has_ended()) {
@@ -50,7 +50,7 @@ private:
 class json_listing : public body_source {
 public:
   json_listing(std::unique_ptr<inspect_session> session, std::string_view path)
-    : session_{std::move(session)} {
+      : session_{std::move(session)} {
     json_.begin_object();
     json_.member("path", path);
     json_.key("files");

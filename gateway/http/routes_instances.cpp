@@ -88,8 +88,8 @@ reply started_reply(const frame<proto::OperationRecord>& started) {
   json.begin_object();
   json.member("uuid", id);
   write_run_members(json, request, [&] {
-    body.add_value(std::make_unique<bytes_source>(started, view(request.getStdin()),
-                                                  !echoes_base64(request)));
+    body.add_value(
+        std::make_unique<bytes_source>(started, view(request.getStdin()), !echoes_base64(request)));
   });
   json.member("result", nullptr);
   json.member("status", to_text(record->getStatus()));
@@ -126,10 +126,9 @@ asio::awaitable<reply> post_instance(exchange& x) {
   if (files.has_error()) {
     co_return reply{files.error()};
   }
-  auto request
-    = build_order(x, *order, uuid::from(image->view()->getImage().getId()), *files);
-  auto started
-    = co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  auto request = build_order(x, *order, uuid::from(image->view()->getImage().getId()), *files);
+  auto started =
+      co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
   if (started.has_error()) {
     co_return reply{started.error()};
   }

@@ -85,8 +85,7 @@ void write_final_result(json_body& body, exchange& x, proto::OperationRecord::Re
 
 void write_instance_metadata(json_body& body, exchange& x,
                              const frame<proto::OperationRecord>& operation,
-                             proto::OperationRecord::Reader record,
-                             const output_survey* survey) {
+                             proto::OperationRecord::Reader record, const output_survey* survey) {
   auto request = record.getRequest().getInstance();
   auto& json = body.json;
   json.begin_object();
@@ -185,8 +184,7 @@ answer<frame<proto::ListOperations>> parse_listing(const exchange& x) {
   auto status = parse_status(status_text);
   auto kind = parse_kind(kind_text);
   if (!status_text.empty() && !status) {
-    return bad_request(
-      "status must be PENDING, ASSIGNED, EXECUTING, SUCCESS, FAILED or CANCELLED");
+    return bad_request("status must be PENDING, ASSIGNED, EXECUTING, SUCCESS, FAILED or CANCELLED");
   }
   if (!kind_text.empty() && !kind) {
     return bad_request("kind must be instance or image_import");
@@ -207,8 +205,7 @@ asio::awaitable<reply> get_operations(exchange& x) {
   if (request.has_error()) {
     co_return reply{request.error()};
   }
-  auto found
-    = co_await x.read<proto::OperationPage>(x.inside().catalog, std::move(*request));
+  auto found = co_await x.read<proto::OperationPage>(x.inside().catalog, std::move(*request));
   if (found.has_error()) {
     co_return reply{found.error()};
   }
@@ -267,8 +264,8 @@ asio::awaitable<reply> delete_operation(exchange& x) {
     root.setProject(x.who.project);
     id->to(root.initId());
   });
-  auto cancelled
-    = co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  auto cancelled =
+      co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
   if (cancelled.has_error()) {
     co_return reply{cancelled.error()};
   }

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <chrono>
+#include <cstring>
 #include <set>
 #include <thread>
 
@@ -36,15 +36,15 @@ constexpr std::chrono::seconds stop_grace{2};
 /// Between attempts to accept while the process has no descriptor to spare.
 constexpr std::chrono::milliseconds accept_pause{100};
 
-constexpr std::string_view full_reply
-  = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+constexpr std::string_view full_reply =
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
     "Connection: close\r\n\r\n"
     R"({"error":"too many connections","status":503})";
 
 /// One listening socket and its clients.
 struct door_socket {
   door_socket(asio::io_context& loop, owned_fd fd, bool for_operators, std::size_t clients_limit)
-    : listener{loop, fd.release()}, is_for_operators{for_operators}, clients_max{clients_limit} {}
+      : listener{loop, fd.release()}, is_for_operators{for_operators}, clients_max{clients_limit} {}
 
   asio::posix::stream_descriptor listener;
   bool is_for_operators;
@@ -56,7 +56,7 @@ struct door_socket {
 
 struct http_server::impl {
   impl(http_options given, services inside)
-    : options{std::move(given)}, shared{std::move(inside)} {}
+      : options{std::move(given)}, shared{std::move(inside)} {}
 
   result<void> listen();
   void run();
@@ -105,7 +105,9 @@ void http_server::impl::run() {
       asio::co_spawn(loop, accept_all(*from), asio::detached);
     }
   }
-  thread = std::thread{[this] { loop.run(); }};
+  thread = std::thread{[this] {
+    loop.run();
+  }};
 }
 
 asio::awaitable<void> http_server::impl::accept_all(door_socket& from) {
@@ -135,7 +137,7 @@ void http_server::impl::admit(door_socket& from, owned_fd fd) {
   }
   if (from.clients >= from.clients_max) {
     static_cast<void>(
-      ::send(fd.get(), full_reply.data(), full_reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+        ::send(fd.get(), full_reply.data(), full_reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
     return;
   }
   asio::generic::stream_protocol protocol{from.is_for_operators ? AF_UNIX : AF_INET, 0};

@@ -25,8 +25,8 @@ asio::awaitable<reply> run_guarded(handler run, exchange& x, std::string_view re
     defect = e.what();
   }
   log::error("a request met a defect", "request", request_id, "reason", defect);
-  co_return reply{refusal{500, "internal error; the server's log has it under request "
-                                 + std::string{request_id}}};
+  co_return reply{refusal{500, "internal error; the server's log has it under request " +
+                                   std::string{request_id}}};
 }
 
 std::string make_request_id(std::uint64_t number) {
@@ -104,8 +104,8 @@ asio::awaitable<connection::written> session::answer_request(const answer<reques
     who = std::move(*identified);
   }
   // Lives until the reply is written: a streamed body reads through it.
-  exchange x{server_, method == "HEAD", *target, connection_, std::move(match.params),
-             std::move(who), {}};
+  exchange x{
+      server_, method == "HEAD", *target, connection_, std::move(match.params), std::move(who), {}};
   auto out = co_await run_guarded(match.found->run, x, request_id_);
   project = x.who.project;
   co_return co_await connection_.write_reply(out, request_id_, server_.stopping);
@@ -117,13 +117,14 @@ asio::awaitable<answer<caller>> session::identify(const request_target& target) 
   }
   auto header = connection_.header("Project");
   co_return identify_operator(
-    target.query.find("project").value_or(header.empty() ? "default" : header));
+      target.query.find("project").value_or(header.empty() ? "default" : header));
 }
 
 void session::log_request(std::string_view path, const connection::written& result,
-                  std::string_view project, std::chrono::steady_clock::time_point begun) const {
+                          std::string_view project,
+                          std::chrono::steady_clock::time_point begun) const {
   auto spent = std::chrono::duration_cast<std::chrono::microseconds>(
-    std::chrono::steady_clock::now() - begun);
+      std::chrono::steady_clock::now() - begun);
   log::info("request", "request", request_id_, "method",
             path.empty() ? std::string_view{"-"} : connection_.method(), "path", path, "status",
             result.status, "bytes", result.bytes, "duration_us", spent.count(), "complete",

@@ -14,8 +14,8 @@ namespace coppice::gateway {
 class session : public std::enable_shared_from_this<session> {
 public:
   session(context& server, stream_socket socket, bool is_operator)
-    : server_{server}, connection_{std::move(socket), server.inside.config.http.idle_timeout},
-      is_operator_{is_operator} {}
+      : server_{server}, connection_{std::move(socket), server.inside.config.http.idle_timeout},
+        is_operator_{is_operator} {}
 
   /// Until the client goes, breaks the rules or the server stops.
   asio::awaitable<void> run();
@@ -33,8 +33,8 @@ private:
   asio::awaitable<connection::written> answer_request(const answer<request_target>& target,
                                                       std::string& project);
   asio::awaitable<answer<caller>> identify(const request_target& target);
-  void log_request(std::string_view path, const connection::written& result, std::string_view project,
-                   std::chrono::steady_clock::time_point begun) const;
+  void log_request(std::string_view path, const connection::written& result,
+                   std::string_view project, std::chrono::steady_clock::time_point begun) const;
 
   context& server_;
   connection connection_;

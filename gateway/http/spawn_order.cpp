@@ -44,8 +44,7 @@ void read_args(json_fields& fields, spawn_order& order) {
     return;
   }
   if (args->size() > arguments_max) {
-    return fields.refuse_field("args",
-                               "must not be more than " + std::to_string(arguments_max));
+    return fields.refuse_field("args", "must not be more than " + std::to_string(arguments_max));
   }
   for (const auto& item : *args) {
     const auto* text = item.if_string();
@@ -102,8 +101,8 @@ void read_stdin(json_fields& fields, spawn_order& order) {
     return inner.refuse_field("encoding", "must be ascii or base64");
   }
   if (order.stdin_bytes.size() > limits::stdin_bytes_max) {
-    inner.refuse_field("value", "must not be longer than "
-                                  + std::to_string(limits::stdin_bytes_max) + " bytes");
+    inner.refuse_field("value", "must not be longer than " +
+                                    std::to_string(limits::stdin_bytes_max) + " bytes");
   }
 }
 
@@ -133,8 +132,8 @@ std::optional<std::uint32_t> parse_mode(const json::value& value) {
 
 void read_file(json_fields& fields, const std::string& path, const json::value& value,
                spawn_order& order) {
-  if (!path.starts_with('/') || path.ends_with('/') || path.size() > path_bytes_max
-      || has_nul(path)) {
+  if (!path.starts_with('/') || path.ends_with('/') || path.size() > path_bytes_max ||
+      has_nul(path)) {
     return fields.refuse_field(path, "must be the absolute path of a file");
   }
   const auto* object = value.if_object();
@@ -183,8 +182,7 @@ void read_resources(json_fields& fields, const spawn_limits& limits, spawn_order
     auto inner = fields.inside("resources_limits", *object);
     if (auto bytes = inner.integer("max_layer_bytes", 1, std::int64_t{1} << 62)) {
       // Clients send the usual default whatever the server allows: the smaller one counts.
-      order.layer_bytes_max
-        = std::min(static_cast<std::uint64_t>(*bytes), limits.layer_bytes_max);
+      order.layer_bytes_max = std::min(static_cast<std::uint64_t>(*bytes), limits.layer_bytes_max);
     }
   }
   // "networking" is accepted whatever its value: there is no network to be had.
@@ -249,19 +247,19 @@ answer<spawn_order> parse_spawn_order(const json::object& body, const spawn_limi
   read_hostname(fields, order);
   read_stdin(fields, order);
   order.timeout_seconds = static_cast<std::uint32_t>(
-    fields.integer("timeout", 1, limits.timeout_seconds_max)
-      .value_or(std::min(limits.timeout_seconds_default, limits.timeout_seconds_max)));
+      fields.integer("timeout", 1, limits.timeout_seconds_max)
+          .value_or(std::min(limits.timeout_seconds_default, limits.timeout_seconds_max)));
   order.truncate_output_at = static_cast<std::uint64_t>(
-    fields.integer("truncate_output_at", 0, std::int64_t{coppice::limits::output_kept_bytes_max})
-      .value_or(std::int64_t{coppice::limits::output_kept_bytes_default}));
+      fields.integer("truncate_output_at", 0, std::int64_t{coppice::limits::output_kept_bytes_max})
+          .value_or(std::int64_t{coppice::limits::output_kept_bytes_default}));
   read_files(fields, order);
   read_resources(fields, limits, order);
   if (fields.failed()) {
     return fields.error();
   }
   if (text_bytes(order) > text_bytes_max) {
-    return bad_request("command, args, env and paths together must not be longer than "
-                       + std::to_string(text_bytes_max) + " bytes; upload a file instead");
+    return bad_request("command, args, env and paths together must not be longer than " +
+                       std::to_string(text_bytes_max) + " bytes; upload a file instead");
   }
   return order;
 }

@@ -21,7 +21,7 @@ inline constexpr std::size_t arguments_max = 4096;
 inline constexpr std::size_t variables_max = 4096;
 inline constexpr std::size_t files_max = 1024;
 inline constexpr std::size_t text_bytes_max = 1u << 20;
-inline constexpr std::size_t path_bytes_max = 4096; ///< PATH_MAX
+inline constexpr std::size_t path_bytes_max = 4096;   ///< PATH_MAX
 inline constexpr std::size_t hostname_bytes_max = 64; ///< HOST_NAME_MAX
 
 struct file_order {

@@ -16,9 +16,9 @@ for _ in $(seq 600); do
   kill -0 $daemon || { cat "$state/log"; exit 1; }
   sleep 0.1
 done
-token=$(build/coppice token create --project default "--state_dir=$state" | tail -n 1)
+token=$(build/coppice token create --project default "--state-dir=$state" | tail -n 1)
 configs/base-image/build.sh "$state/layout" >/dev/null
-build/coppice import "oci:$state/layout" --tag busybox:latest "--state_dir=$state" >/dev/null
+build/coppice import "oci:$state/layout" --tag busybox:latest "--state-dir=$state" >/dev/null
 
 call() {
   curl -fsS -H "Authorization: Bearer $token" "$@"

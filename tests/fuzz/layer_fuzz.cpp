@@ -105,21 +105,21 @@ result<void> run_script(std::span<const std::byte> script, layer_tree& tree, cou
     const auto path = path_of(std::to_integer<unsigned>(script[at + 1]));
     result<void> done;
     switch (std::to_integer<unsigned>(script[at]) % 5) {
-      case 0:
-        done = tree.put_directory(path, {});
-        break;
-      case 1:
-        done = tree.put_file(path, {sink.make(), file_kind::regular});
-        break;
-      case 2:
-        done = tree.put_link(path, path_of(std::to_integer<unsigned>(script[at + 2])));
-        break;
-      case 3:
-        done = tree.hide(path);
-        break;
-      default:
-        done = tree.hide_content(path);
-        break;
+    case 0:
+      done = tree.put_directory(path, {});
+      break;
+    case 1:
+      done = tree.put_file(path, {sink.make(), file_kind::regular});
+      break;
+    case 2:
+      done = tree.put_link(path, path_of(std::to_integer<unsigned>(script[at + 2])));
+      break;
+    case 3:
+      done = tree.hide(path);
+      break;
+    default:
+      done = tree.hide_content(path);
+      break;
     }
     if (!done) {
       return done;
@@ -139,7 +139,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto input = std::as_bytes(std::span{data, size}).subspan(1);
   const auto each = input.size() / count;
   counting_sink sink;
-  layer_tree tree{2000, [&](std::uint32_t file) { return sink.remove(file); }};
+  layer_tree tree{2000, [&](std::uint32_t file) {
+                    return sink.remove(file);
+                  }};
   layer_budget budget{1u << 20, 2000};
   for (std::size_t i = 0; i < count; ++i) {
     const auto piece = input.subspan(i * each, each);

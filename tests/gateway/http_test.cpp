@@ -74,8 +74,8 @@ BOOST_AUTO_TEST_CASE(one_connection_serves_head_get_and_refusals_in_turn) {
 
 BOOST_AUTO_TEST_CASE(pipelined_requests_are_answered_in_order) {
   auto client = this->client();
-  client.send(raw("GET /healthz") + raw("GET /v1/nothing") + raw("HEAD /v1/whoami")
-              + raw("GET /v1/whoami"));
+  client.send(raw("GET /healthz") + raw("GET /v1/nothing") + raw("HEAD /v1/whoami") +
+              raw("GET /v1/whoami"));
   BOOST_TEST(client.read_answer().status == 200u);
   BOOST_TEST(client.read_answer().status == 404u);
   BOOST_TEST(client.read_answer(true).status == 200u);
@@ -91,12 +91,14 @@ BOOST_AUTO_TEST_CASE(close_is_honoured) {
 }
 
 BOOST_AUTO_TEST_CASE(an_old_client_gets_a_body_that_ends_with_the_connection) {
-  inside.paths["/"] = {.data = {}, .entries = std::vector<std::string>(2000, "name"),
-                       .is_directory = true, .announced_bytes = {}};
+  inside.paths["/"] = {.data = {},
+                       .entries = std::vector<std::string>(2000, "name"),
+                       .is_directory = true,
+                       .announced_bytes = {}};
   auto image = inside.add_image("default", {});
   auto client = this->client();
-  client.send("GET /v1/inspect/" + image.text()
-              + "/list HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n");
+  client.send("GET /v1/inspect/" + image.text() +
+              "/list HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n");
   auto answer = client.read_answer();
   BOOST_TEST(answer.status == 200u);
   BOOST_TEST(answer.header("Transfer-Encoding").empty());
@@ -142,8 +144,8 @@ BOOST_AUTO_TEST_CASE(a_body_that_breaks_off_or_breaks_the_rules_harms_nobody) {
 
 BOOST_AUTO_TEST_CASE(a_body_that_no_route_reads_never_becomes_a_request) {
   auto client = this->client();
-  client.send(raw("GET /healthz", "Content-Length: 26\r\nContent-Type: application/json\r\n")
-              + "GET /v1/whoami HTTP/1.1\r\n\r");
+  client.send(raw("GET /healthz", "Content-Length: 26\r\nContent-Type: application/json\r\n") +
+              "GET /v1/whoami HTTP/1.1\r\n\r");
   BOOST_TEST(client.read_answer().status == 200u);
   BOOST_TEST(client.get("/v1/nothing").status == 404u);
 }
@@ -172,8 +174,8 @@ BOOST_AUTO_TEST_CASE(json_bodies_beyond_the_limit_are_413) {
   BOOST_TEST(answer.status == 413u);
   error_of(answer);
   auto chunked = this->client();
-  chunked.send(raw("POST /v1/instances", "Transfer-Encoding: chunked\r\n") + "3e9\r\n"
-               + std::string(1001, ' ') + "\r\n0\r\n\r\n");
+  chunked.send(raw("POST /v1/instances", "Transfer-Encoding: chunked\r\n") + "3e9\r\n" +
+               std::string(1001, ' ') + "\r\n0\r\n\r\n");
   BOOST_TEST(chunked.read_answer().status == 413u);
 }
 
@@ -204,7 +206,7 @@ BOOST_AUTO_TEST_CASE(connections_beyond_the_limit_are_told_so) {
 
 BOOST_AUTO_TEST_CASE(the_admin_socket_is_the_operators_and_needs_no_token) {
   auto client = operator_client();
-  struct stat status{};
+  struct stat status {};
   BOOST_REQUIRE(::stat((folder / "admin.sock").c_str(), &status) == 0);
   BOOST_TEST((status.st_mode & 07777) == 0600u);
   auto answer = client.get("/v1/whoami");
@@ -226,7 +228,8 @@ BOOST_AUTO_TEST_CASE(stopping_answers_what_waits_and_closes_the_rest) {
   auto waiting = client();
   const std::string order = R"({"command":"true","image":"tag:base"})";
   waiting.send(
-    raw("POST /v1/instances", "Content-Length: " + std::to_string(order.size()) + "\r\n") + order);
+      raw("POST /v1/instances", "Content-Length: " + std::to_string(order.size()) + "\r\n") +
+      order);
   {
     std::unique_lock lock{inside.mutex};
     inside.asked.wait(lock, [&] { return !inside.started.empty(); });
@@ -259,8 +262,8 @@ BOOST_AUTO_TEST_CASE(accepted_sockets_are_not_inherited_by_children) {
     int domain = 0;
     socklen_t size = sizeof domain;
     int flags = ::fcntl(fd, F_GETFD);
-    if (flags >= 0 && (flags & FD_CLOEXEC) == 0
-        && ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0) {
+    if (flags >= 0 && (flags & FD_CLOEXEC) == 0 &&
+        ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0) {
       ++inheritable;
     }
   }

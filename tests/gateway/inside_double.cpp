@@ -67,8 +67,7 @@ auto find_image(Table& table, const std::string& project, const uuid& id) {
 caf::result<frame<proto::ImageRow>> resolve_tag(inside_double& in, const std::string& project,
                                                 const std::string& tag) {
   for (const auto& image : in.image_table) {
-    if (image.project == project
-        && std::count(image.tags.begin(), image.tags.end(), tag) > 0) {
+    if (image.project == project && std::count(image.tags.begin(), image.tags.end(), tag) > 0) {
       return row_of(image, tag);
     }
   }
@@ -111,8 +110,8 @@ frame<proto::EventPage> list_events(inside_double& in, proto::ListEvents::Reader
 
 caf::result<frame<proto::FileRecord>> get_file(inside_double& in, proto::GetFile::Reader request) {
   for (const auto& file : in.file_table) {
-    if (file.project == request.getProject().cStr()
-        && (file.id == uuid::from(request.getId()) || file.sha256 == text(request.getSha256()))) {
+    if (file.project == request.getProject().cStr() &&
+        (file.id == uuid::from(request.getId()) || file.sha256 == text(request.getSha256()))) {
       return record_of(file);
     }
   }
@@ -121,81 +120,81 @@ caf::result<frame<proto::FileRecord>> get_file(inside_double& in, proto::GetFile
 
 catalog_reader_actor::behavior_type reader(catalog_reader_actor::pointer, inside_double* in) {
   return {
-    [in](const frame<proto::FindToken>& f) -> caf::result<frame<proto::TokenRecord>> {
-      std::scoped_lock lock{in->mutex};
-      auto found = in->tokens.find(text(f.view()->getSha256()));
-      if (found == in->tokens.end()) {
-        return make_error(ec::unauthorised, "unknown or expired token");
-      }
-      return found->second;
-    },
-    [in](const frame<proto::GetImage>& f) -> caf::result<frame<proto::ImageRow>> {
-      std::scoped_lock lock{in->mutex};
-      auto v = f.view();
-      auto found = find_image(in->image_table, v->getProject().cStr(), uuid::from(v->getId()));
-      if (found == in->image_table.end()) {
-        return nothing();
-      }
-      return row_of(*found, found->tags.empty() ? "" : found->tags.front());
-    },
-    [in](const frame<proto::ResolveTag>& f) -> caf::result<frame<proto::ImageRow>> {
-      std::scoped_lock lock{in->mutex};
-      auto v = f.view();
-      return resolve_tag(*in, v->getProject().cStr(), v->getTag().cStr());
-    },
-    [in](const frame<proto::ListImages>& f) {
-      std::scoped_lock lock{in->mutex};
-      in->image_listings.push_back(f);
-      return list_images(*in, *f.view());
-    },
-    [in](const frame<proto::GetOperation>& f) -> caf::result<frame<proto::OperationRecord>> {
-      std::scoped_lock lock{in->mutex};
-      auto v = f.view();
-      auto found = in->operation_table.find(uuid::from(v->getId()));
-      if (found == in->operation_table.end()
-          || found->second.view()->getProject() != v->getProject()) {
-        return nothing();
-      }
-      return found->second;
-    },
-    [in](const frame<proto::ListOperations>& f) {
-      std::scoped_lock lock{in->mutex};
-      in->operation_listings.push_back(f);
-      return make_frame<proto::OperationPage>([&](auto root) {
-        auto rows = root.initRows(static_cast<capnp::uint>(in->operation_table.size()));
-        capnp::uint i = 0;
-        for (const auto& [id, record] : in->operation_table) {
-          rows.setWithCaveats(i++, *record.view());
+      [in](const frame<proto::FindToken>& f) -> caf::result<frame<proto::TokenRecord>> {
+        std::scoped_lock lock{in->mutex};
+        auto found = in->tokens.find(text(f.view()->getSha256()));
+        if (found == in->tokens.end()) {
+          return make_error(ec::unauthorised, "unknown or expired token");
         }
-      });
-    },
-    [in](const frame<proto::ListEvents>& f) {
-      std::scoped_lock lock{in->mutex};
-      return list_events(*in, *f.view());
-    },
-    [in](const frame<proto::GetFile>& f) {
-      std::scoped_lock lock{in->mutex};
-      return get_file(*in, *f.view());
-    },
-    [in](const frame<proto::ListFiles>&) {
-      std::scoped_lock lock{in->mutex};
-      return make_frame<proto::FilePage>([&](auto root) {
-        auto rows = root.initRows(static_cast<capnp::uint>(in->file_table.size()));
-        for (capnp::uint i = 0; i < rows.size(); ++i) {
-          rows.setWithCaveats(i, *record_of(in->file_table[i]).view());
+        return found->second;
+      },
+      [in](const frame<proto::GetImage>& f) -> caf::result<frame<proto::ImageRow>> {
+        std::scoped_lock lock{in->mutex};
+        auto v = f.view();
+        auto found = find_image(in->image_table, v->getProject().cStr(), uuid::from(v->getId()));
+        if (found == in->image_table.end()) {
+          return nothing();
         }
-      });
-    },
-    [](const frame<proto::ListUnfinished>&) { return make_frame<proto::UnfinishedPage>(); },
-    [](const frame<proto::FindBySource>&) -> caf::result<frame<proto::ImageRow>> {
-      return nothing();
-    },
-    [](const frame<proto::CountActive>&) {
-      return make_frame<proto::ActiveCounts>([](auto root) {
-        root.setInstances(3);
-        root.setImports(1);
-      });
-    },
+        return row_of(*found, found->tags.empty() ? "" : found->tags.front());
+      },
+      [in](const frame<proto::ResolveTag>& f) -> caf::result<frame<proto::ImageRow>> {
+        std::scoped_lock lock{in->mutex};
+        auto v = f.view();
+        return resolve_tag(*in, v->getProject().cStr(), v->getTag().cStr());
+      },
+      [in](const frame<proto::ListImages>& f) {
+        std::scoped_lock lock{in->mutex};
+        in->image_listings.push_back(f);
+        return list_images(*in, *f.view());
+      },
+      [in](const frame<proto::GetOperation>& f) -> caf::result<frame<proto::OperationRecord>> {
+        std::scoped_lock lock{in->mutex};
+        auto v = f.view();
+        auto found = in->operation_table.find(uuid::from(v->getId()));
+        if (found == in->operation_table.end() ||
+            found->second.view()->getProject() != v->getProject()) {
+          return nothing();
+        }
+        return found->second;
+      },
+      [in](const frame<proto::ListOperations>& f) {
+        std::scoped_lock lock{in->mutex};
+        in->operation_listings.push_back(f);
+        return make_frame<proto::OperationPage>([&](auto root) {
+          auto rows = root.initRows(static_cast<capnp::uint>(in->operation_table.size()));
+          capnp::uint i = 0;
+          for (const auto& [id, record] : in->operation_table) {
+            rows.setWithCaveats(i++, *record.view());
+          }
+        });
+      },
+      [in](const frame<proto::ListEvents>& f) {
+        std::scoped_lock lock{in->mutex};
+        return list_events(*in, *f.view());
+      },
+      [in](const frame<proto::GetFile>& f) {
+        std::scoped_lock lock{in->mutex};
+        return get_file(*in, *f.view());
+      },
+      [in](const frame<proto::ListFiles>&) {
+        std::scoped_lock lock{in->mutex};
+        return make_frame<proto::FilePage>([&](auto root) {
+          auto rows = root.initRows(static_cast<capnp::uint>(in->file_table.size()));
+          for (capnp::uint i = 0; i < rows.size(); ++i) {
+            rows.setWithCaveats(i, *record_of(in->file_table[i]).view());
+          }
+        });
+      },
+      [](const frame<proto::ListUnfinished>&) { return make_frame<proto::UnfinishedPage>(); },
+      [](const frame<proto::FindBySource>&) -> caf::result<frame<proto::ImageRow>> {
+        return nothing();
+      },
+      [](const frame<proto::CountActive>&) {
+        return make_frame<proto::ActiveCounts>([](auto root) {
+          root.setInstances(3);
+          root.setImports(1);
+        });
+      },
   };
 }
 
@@ -203,8 +202,8 @@ catalog_reader_actor::behavior_type reader(catalog_reader_actor::pointer, inside
 
 caf::result<frame<proto::ImageRow>> set_tag(inside_double& in, proto::SetTag::Reader request) {
   std::string tag = request.getTag().cStr();
-  auto found
-    = find_image(in.image_table, request.getProject().cStr(), uuid::from(request.getImage()));
+  auto found =
+      find_image(in.image_table, request.getProject().cStr(), uuid::from(request.getImage()));
   if (found == in.image_table.end()) {
     return nothing();
   }
@@ -214,78 +213,78 @@ caf::result<frame<proto::ImageRow>> set_tag(inside_double& in, proto::SetTag::Re
 
 catalog_writer_actor::behavior_type writer(catalog_writer_actor::pointer, inside_double* in) {
   return {
-    [](const frame<proto::PutOperation>&) { return make_frame<proto::Done>(); },
-    [](const frame<proto::AppendEvents>&) { return make_frame<proto::Done>(); },
-    [](const frame<proto::FinishOperation>&) { return make_frame<proto::Done>(); },
-    [in](const frame<proto::SetTag>& f) {
-      std::scoped_lock lock{in->mutex};
-      return set_tag(*in, *f.view());
-    },
-    [in](const frame<proto::RemoveTag>& f) -> caf::result<frame<proto::Done>> {
-      std::scoped_lock lock{in->mutex};
-      auto v = f.view();
-      std::string tag = v->getTag().cStr();
-      auto found = find_image(in->image_table, v->getProject().cStr(), uuid::from(v->getImage()));
-      if (found == in->image_table.end()
-          || (!tag.empty() && std::count(found->tags.begin(), found->tags.end(), tag) == 0)) {
-        return nothing();
-      }
-      in->removed_tags.push_back(tag);
-      return make_frame<proto::Done>();
-    },
-    [in](const frame<proto::PutFile>& f) {
-      std::scoped_lock lock{in->mutex};
-      auto v = f.view();
-      auto record = v->getRecord();
-      inside_double::file file{uuid::from(record.getId()), record.getProject().cStr(),
-                               text(record.getSha256()), record.getSizeBytes()};
-      for (const auto& known : in->file_table) {
-        if (known.sha256 == file.sha256 && known.project == file.project) {
-          return record_of(known);
+      [](const frame<proto::PutOperation>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::AppendEvents>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::FinishOperation>&) { return make_frame<proto::Done>(); },
+      [in](const frame<proto::SetTag>& f) {
+        std::scoped_lock lock{in->mutex};
+        return set_tag(*in, *f.view());
+      },
+      [in](const frame<proto::RemoveTag>& f) -> caf::result<frame<proto::Done>> {
+        std::scoped_lock lock{in->mutex};
+        auto v = f.view();
+        std::string tag = v->getTag().cStr();
+        auto found = find_image(in->image_table, v->getProject().cStr(), uuid::from(v->getImage()));
+        if (found == in->image_table.end() ||
+            (!tag.empty() && std::count(found->tags.begin(), found->tags.end(), tag) == 0)) {
+          return nothing();
         }
-      }
-      in->file_table.push_back(file);
-      return record_of(file);
-    },
-    [](const frame<proto::Tick>&) {},
+        in->removed_tags.push_back(tag);
+        return make_frame<proto::Done>();
+      },
+      [in](const frame<proto::PutFile>& f) {
+        std::scoped_lock lock{in->mutex};
+        auto v = f.view();
+        auto record = v->getRecord();
+        inside_double::file file{uuid::from(record.getId()), record.getProject().cStr(),
+                                 text(record.getSha256()), record.getSizeBytes()};
+        for (const auto& known : in->file_table) {
+          if (known.sha256 == file.sha256 && known.project == file.project) {
+            return record_of(known);
+          }
+        }
+        in->file_table.push_back(file);
+        return record_of(file);
+      },
+      [](const frame<proto::Tick>&) {},
   };
 }
 
 store_actor::behavior_type store_double(store_actor::pointer, inside_double* in) {
   return {
-    [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
-    [](const frame<proto::SealOverlay>&) { return make_frame<proto::OverlaySealed>(); },
-    [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::Done>(); },
-    [in](const frame<proto::BeginBlob>&) {
-      std::scoped_lock lock{in->mutex};
-      auto number = in->uploads.size() + 1;
-      in->uploads[number];
-      return make_frame<proto::BlobUpload>([&](auto root) { root.setUpload(number); });
-    },
-    [in](const frame<proto::AppendBlob>& f) -> caf::result<frame<proto::Done>> {
-      std::scoped_lock lock{in->mutex};
-      if (in->store_error) {
-        return make_error(*in->store_error, "uploads/1: No space left on device");
-      }
-      auto v = f.view();
-      ++in->appends;
-      in->uploads.at(v->getUpload()) += text(v->getData());
-      return make_frame<proto::Done>();
-    },
-    [in](const frame<proto::FinishBlob>& f) {
-      std::scoped_lock lock{in->mutex};
-      const auto& bytes = in->uploads.at(f.view()->getUpload());
-      return make_frame<proto::BlobStored>([&](auto root) {
-        root.setSha256(bytes_of(sha256_of(bytes)));
-        root.setSizeBytes(bytes.size());
-      });
-    },
-    [in](const frame<proto::AbortBlob>&) {
-      std::scoped_lock lock{in->mutex};
-      ++in->aborted_uploads;
-      in->asked.notify_all();
-    },
-    [](const frame<proto::ReadBlob>&) { return make_frame<proto::BlobChunk>(); },
+      [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
+      [](const frame<proto::SealOverlay>&) { return make_frame<proto::OverlaySealed>(); },
+      [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::Done>(); },
+      [in](const frame<proto::BeginBlob>&) {
+        std::scoped_lock lock{in->mutex};
+        auto number = in->uploads.size() + 1;
+        in->uploads[number];
+        return make_frame<proto::BlobUpload>([&](auto root) { root.setUpload(number); });
+      },
+      [in](const frame<proto::AppendBlob>& f) -> caf::result<frame<proto::Done>> {
+        std::scoped_lock lock{in->mutex};
+        if (in->store_error) {
+          return make_error(*in->store_error, "uploads/1: No space left on device");
+        }
+        auto v = f.view();
+        ++in->appends;
+        in->uploads.at(v->getUpload()) += text(v->getData());
+        return make_frame<proto::Done>();
+      },
+      [in](const frame<proto::FinishBlob>& f) {
+        std::scoped_lock lock{in->mutex};
+        const auto& bytes = in->uploads.at(f.view()->getUpload());
+        return make_frame<proto::BlobStored>([&](auto root) {
+          root.setSha256(bytes_of(sha256_of(bytes)));
+          root.setSizeBytes(bytes.size());
+        });
+      },
+      [in](const frame<proto::AbortBlob>&) {
+        std::scoped_lock lock{in->mutex};
+        ++in->aborted_uploads;
+        in->asked.notify_all();
+      },
+      [](const frame<proto::ReadBlob>&) { return make_frame<proto::BlobChunk>(); },
   };
 }
 
@@ -293,8 +292,8 @@ store_actor::behavior_type store_double(store_actor::pointer, inside_double* in)
 
 caf::result<frame<proto::InspectSession>> inspect_open(inside_double& in,
                                                        proto::InspectOpen::Reader request) {
-  auto image
-    = find_image(in.image_table, request.getProject().cStr(), uuid::from(request.getImage()));
+  auto image =
+      find_image(in.image_table, request.getProject().cStr(), uuid::from(request.getImage()));
   std::string name = request.getPath().cStr();
   auto found = in.paths.find(name);
   if (image == in.image_table.end() || found == in.paths.end()) {
@@ -340,23 +339,23 @@ frame<proto::InspectChunk> inspect_next(inside_double& in, std::uint64_t session
 
 images_actor::behavior_type images_double(images_actor::pointer, inside_double* in) {
   return {
-    [](const frame<proto::PinImage>&) { return make_frame<proto::ImageRow>(); },
-    [](const frame<proto::UnpinImage>&) {},
-    [in](const frame<proto::InspectOpen>& f) {
-      std::scoped_lock lock{in->mutex};
-      return inspect_open(*in, *f.view());
-    },
-    [in](const frame<proto::InspectNext>& f) {
-      std::scoped_lock lock{in->mutex};
-      return inspect_next(*in, f.view()->getSession());
-    },
-    [in](const frame<proto::InspectClose>& f) {
-      std::scoped_lock lock{in->mutex};
-      in->inspect_offsets.erase(f.view()->getSession());
-      ++in->inspect_closes;
-      in->asked.notify_all();
-    },
-    [](const frame<proto::ImageIdle>&) {},
+      [](const frame<proto::PinImage>&) { return make_frame<proto::ImageRow>(); },
+      [](const frame<proto::UnpinImage>&) {},
+      [in](const frame<proto::InspectOpen>& f) {
+        std::scoped_lock lock{in->mutex};
+        return inspect_open(*in, *f.view());
+      },
+      [in](const frame<proto::InspectNext>& f) {
+        std::scoped_lock lock{in->mutex};
+        return inspect_next(*in, f.view()->getSession());
+      },
+      [in](const frame<proto::InspectClose>& f) {
+        std::scoped_lock lock{in->mutex};
+        in->inspect_offsets.erase(f.view()->getSession());
+        ++in->inspect_closes;
+        in->asked.notify_all();
+      },
+      [](const frame<proto::ImageIdle>&) {},
   };
 }
 
@@ -397,28 +396,28 @@ caf::result<frame<proto::OperationRecord>> cancel_operation(inside_double& in,
 operations_actor::behavior_type operations_double(operations_actor::pointer self,
                                                   inside_double* in) {
   return {
-    [=](const frame<proto::StartOperation>& f) -> caf::result<frame<proto::OperationRecord>> {
-      std::scoped_lock lock{in->mutex};
-      in->started.push_back(f);
-      if (in->start_error) {
-        return make_error(*in->start_error, "too many operations wait");
-      }
-      if (in->is_silent) {
-        in->unanswered.push_back(self->make_response_promise<frame<proto::OperationRecord>>());
-        in->asked.notify_all();
-        return in->unanswered.back();
-      }
-      return start_operation(*in, *f.view());
-    },
-    [in](const frame<proto::CancelOperation>& f) {
-      std::scoped_lock lock{in->mutex};
-      return cancel_operation(*in, *f.view());
-    },
-    [in](const frame<proto::FlushOperation>&) {
-      std::scoped_lock lock{in->mutex};
-      ++in->flushes;
-      return make_frame<proto::Done>();
-    },
+      [=](const frame<proto::StartOperation>& f) -> caf::result<frame<proto::OperationRecord>> {
+        std::scoped_lock lock{in->mutex};
+        in->started.push_back(f);
+        if (in->start_error) {
+          return make_error(*in->start_error, "too many operations wait");
+        }
+        if (in->is_silent) {
+          in->unanswered.push_back(self->make_response_promise<frame<proto::OperationRecord>>());
+          in->asked.notify_all();
+          return in->unanswered.back();
+        }
+        return start_operation(*in, *f.view());
+      },
+      [in](const frame<proto::CancelOperation>& f) {
+        std::scoped_lock lock{in->mutex};
+        return cancel_operation(*in, *f.view());
+      },
+      [in](const frame<proto::FlushOperation>&) {
+        std::scoped_lock lock{in->mutex};
+        ++in->flushes;
+        return make_frame<proto::Done>();
+      },
   };
 }
 
@@ -443,8 +442,8 @@ inside_double::~inside_double() {
   locked([this] { unanswered.clear(); });
 }
 
-void inside_double::add_token(const std::string& token, const std::string& project,
-                              bool may_spawn, bool may_list) {
+void inside_double::add_token(const std::string& token, const std::string& project, bool may_spawn,
+                              bool may_list) {
   auto record = make_frame<proto::TokenRecord>([&](auto root) {
     uuid::random().to(root.initId());
     root.setProject(project);
@@ -462,7 +461,7 @@ uuid inside_double::add_image(const std::string& project, std::vector<std::strin
 }
 
 uuid inside_double::add_operation(
-  const std::string& project, const std::function<void(proto::OperationRecord::Builder)>& fill) {
+    const std::string& project, const std::function<void(proto::OperationRecord::Builder)>& fill) {
   auto id = uuid::random();
   auto record = make_frame<proto::OperationRecord>([&](auto root) {
     id.to(root.initId());

@@ -35,8 +35,8 @@ public:
     std::uint64_t size_bytes = 0;
   };
   struct path {
-    std::string data;                  ///< of a regular file
-    std::vector<std::string> entries;  ///< of a directory
+    std::string data;                 ///< of a regular file
+    std::vector<std::string> entries; ///< of a directory
     bool is_directory = false;
     std::optional<std::uint64_t> announced_bytes; ///< other than there are
   };

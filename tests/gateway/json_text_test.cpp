@@ -49,9 +49,9 @@ BOOST_AUTO_TEST_CASE(every_byte_string_becomes_valid_json) {
              == "\xC3\xA4\xE2\x82\xAC\xF0\x9F\x8C\xB3");
   const std::string bad = "\xEF\xBF\xBD";
   BOOST_TEST(parsed_back("a\xFFz") == "a" + bad + "z");
-  BOOST_TEST(parsed_back("\xC0\x80") == bad + bad);             // overlong
-  BOOST_TEST(parsed_back("\xED\xA0\x80") == bad + bad + bad);   // surrogate
-  BOOST_TEST(parsed_back("\xE2\x82") == bad + bad);             // cut short
+  BOOST_TEST(parsed_back("\xC0\x80") == bad + bad);                     // overlong
+  BOOST_TEST(parsed_back("\xED\xA0\x80") == bad + bad + bad);           // surrogate
+  BOOST_TEST(parsed_back("\xE2\x82") == bad + bad);                     // cut short
   BOOST_TEST(parsed_back("\xF4\x90\x80\x80") == bad + bad + bad + bad); // beyond U+10FFFF
 }
 
@@ -129,7 +129,7 @@ BOOST_AUTO_TEST_CASE(a_body_must_be_one_object) {
 
 BOOST_AUTO_TEST_CASE(fields_of_a_wrong_type_are_named_and_null_is_absent) {
   auto object = *parse_json_object(
-    R"({"n":null,"t":5,"i":1.5,"b":"yes","big":18446744073709551615,"in":{"x":7}})");
+      R"({"n":null,"t":5,"i":1.5,"b":"yes","big":18446744073709551615,"in":{"x":7}})");
   json_fields fine{object};
   BOOST_TEST(!fine.text("n").has_value());
   BOOST_TEST(!fine.flag("absent").has_value());
@@ -146,8 +146,8 @@ BOOST_AUTO_TEST_CASE(fields_of_a_wrong_type_are_named_and_null_is_absent) {
   BOOST_TEST(refused([](auto& f) { f.integer("big", 0, 9); }) == "big must be between 0 and 9");
   BOOST_TEST(refused([](auto& f) { f.flag("b"); }) == "b must be true or false");
   BOOST_TEST(refused([](auto& f) { f.array("in"); }) == "in must be an array");
-  BOOST_TEST(refused([](auto& f) { f.inside("in", *f.object("in")).text("x"); })
-             == "in.x must be a string");
+  BOOST_TEST(refused([](auto& f) { f.inside("in", *f.object("in")).text("x"); }) ==
+             "in.x must be a string");
 }
 
 BOOST_AUTO_TEST_CASE(listings_read_like_ls) {

@@ -1,8 +1,8 @@
 #define BOOST_TEST_MODULE requests
 #include "gateway/http/json_fields.hpp"
-#include "gateway/http/message.hpp"
 #include "gateway/http/names.hpp"
 #include "gateway/http/spawn_order.hpp"
+#include "gateway/http/target.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <boost/test/unit_test.hpp>
@@ -53,8 +53,8 @@ BOOST_AUTO_TEST_CASE(a_run_needs_only_a_command_and_an_image) {
 
 BOOST_AUTO_TEST_CASE(null_and_unknown_fields_are_as_if_absent) {
   auto order = parsed(with(
-    R"("uid":null,"cwd":null,"stdin":null,"timeout":null,"files":null,"env":null,"args":null,)"
-    R"("result":null,"colour":"green","networking":"none","hostname":null)"));
+      R"("uid":null,"cwd":null,"stdin":null,"timeout":null,"files":null,"env":null,"args":null,)"
+      R"("result":null,"colour":"green","networking":"none","hostname":null)"));
   BOOST_REQUIRE(order.has_value());
   BOOST_TEST(order->timeout_seconds == 60u);
 }
@@ -97,8 +97,8 @@ BOOST_AUTO_TEST_CASE(wrong_fields_are_refused_by_name) {
 }
 
 BOOST_AUTO_TEST_CASE(files_need_absolute_paths_and_uuids) {
-  const std::string file
-    = R"({"uuid":"00000000-0000-4000-8000-000000000001","mode":"0o100755","uid":5})";
+  const std::string file =
+      R"({"uuid":"00000000-0000-4000-8000-000000000001","mode":"0o100755","uid":5})";
   auto order = parsed(with(R"("files":{"/a/b":)" + file + "}"));
   BOOST_REQUIRE(order.has_value());
   BOOST_REQUIRE(order->files.size() == 1u);
@@ -114,9 +114,8 @@ BOOST_AUTO_TEST_CASE(files_need_absolute_paths_and_uuids) {
 
 BOOST_AUTO_TEST_CASE(modes_are_octal_text_or_the_bits_themselves) {
   auto mode = [](const std::string& value) {
-    auto order = parsed(
-      with(R"("files":{"/a":{"uuid":"00000000-0000-4000-8000-000000000001","mode":)" + value
-           + "}}"));
+    auto order = parsed(with(
+        R"("files":{"/a":{"uuid":"00000000-0000-4000-8000-000000000001","mode":)" + value + "}}"));
     return order ? static_cast<int>(order->files[0].mode) : -1;
   };
   BOOST_TEST(mode(R"("0644")") == 0644);
@@ -147,8 +146,7 @@ BOOST_AUTO_TEST_CASE(texts_that_no_frame_to_the_guest_could_hold_are_refused) {
   }
   names_field(with("\"args\":[" + args + "]"), "args");
   auto half = std::string(600'000, 'a');
-  auto text
-    = refusal_text(with("\"args\":[\"" + half + "\"],\"env\":{\"A\":\"" + half + "\"}"));
+  auto text = refusal_text(with("\"args\":[\"" + half + "\"],\"env\":{\"A\":\"" + half + "\"}"));
   BOOST_TEST(text.find("together") != std::string::npos);
 }
 

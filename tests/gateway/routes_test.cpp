@@ -80,8 +80,8 @@ BOOST_AUTO_TEST_CASE(images_have_four_members_and_null_for_no_tag) {
   inside.add_image("default", {});
   auto images = client().get("/v1/images").json().at("images").as_array();
   BOOST_REQUIRE(images.size() == 2u);
-  BOOST_TEST(keys(images[0])
-               == (std::vector<std::string>{"created_at", "operation_uuid", "tag", "uuid"}),
+  BOOST_TEST(keys(images[0]) ==
+                 (std::vector<std::string>{"created_at", "operation_uuid", "tag", "uuid"}),
              boost::test_tools::per_element());
   BOOST_TEST(text(images[0].at("tag")) == "base");
   BOOST_TEST(text(images[0].at("created_at")) == "2024-01-01T12:00:00.123456Z");
@@ -92,10 +92,9 @@ BOOST_AUTO_TEST_CASE(image_filters_reach_the_catalog) {
   auto client = this->client();
   auto id = uuid::random();
   BOOST_TEST(client
-               .get("/v1/images?limit=5&offset=7&tagged&tag=busy/box:1&uuid=" + id.text()
-                    + "&since=1704110400&until=2024-01-01T13:00:00+00:00")
-               .status
-             == 200u);
+                 .get("/v1/images?limit=5&offset=7&tagged&tag=busy/box:1&uuid=" + id.text() +
+                      "&since=1704110400&until=2024-01-01T13:00:00+00:00")
+                 .status == 200u);
   auto asked = inside.image_listings.at(0).view();
   BOOST_TEST(asked->getProject().cStr() == "default");
   BOOST_TEST(asked->getLimit() == 5u);
@@ -151,8 +150,8 @@ BOOST_AUTO_TEST_CASE(tags_are_set_and_removed) {
 
 BOOST_AUTO_TEST_CASE(an_import_is_handed_on_and_its_operation_named) {
   auto client = this->client();
-  auto answer = client.post("/v1/images/import",
-                            json::parse(R"({"registry":{"url":"busybox:1","credentials":
+  auto answer =
+      client.post("/v1/images/import", json::parse(R"({"registry":{"url":"busybox:1","credentials":
                               {"username":"u","password":"p"}},"tag":"bb","timeout":60})"));
   BOOST_TEST(answer.status == 201u);
   auto id = text(answer.json().at("uuid"));
@@ -174,8 +173,8 @@ BOOST_AUTO_TEST_CASE(an_import_is_handed_on_and_its_operation_named) {
 
 BOOST_AUTO_TEST_CASE(empty_credentials_are_anonymous_and_not_shown) {
   auto client = this->client();
-  auto answer = client.post("/v1/images/import",
-                            json::parse(R"({"registry":{"url":"docker://busybox",
+  auto answer =
+      client.post("/v1/images/import", json::parse(R"({"registry":{"url":"docker://busybox",
                               "credentials":{"username":"","password":""}}})"));
   BOOST_TEST(answer.status == 201u);
   BOOST_TEST(!inside.started.at(0).view()->getRequest().getImport().getHasCredentials());
@@ -192,8 +191,7 @@ BOOST_AUTO_TEST_CASE(bad_imports_are_400_by_field) {
         std::pair{R"({"registry":{}})", "registry.url"},
         std::pair{R"({"registry":{"url":5}})", "registry.url"},
         std::pair{R"({"registry":{"url":"dir:/etc"}})", "registry.url"},
-        std::pair{R"({"registry":{"url":"docker://x","credentials":"x"}})",
-                  "registry.credentials"},
+        std::pair{R"({"registry":{"url":"docker://x","credentials":"x"}})", "registry.credentials"},
         std::pair{R"({"registry":{"url":"docker://x","credentials":{"username":"a\nb"}}})",
                   "registry.credentials.username"},
         std::pair{R"({"registry":{"url":"docker://x"},"timeout":3601})", "timeout"},
@@ -239,8 +237,8 @@ BOOST_AUTO_TEST_CASE(an_upload_is_stored_piece_by_piece_and_found_again) {
 
   auto digest = text(body.at("sha256"));
   auto id = text(body.at("uuid"));
-  for (const auto& target : {"/v1/files/" + digest, "/v1/files?sha256=" + digest,
-                             "/v1/files?uuid=" + id}) {
+  for (const auto& target :
+       {"/v1/files/" + digest, "/v1/files?sha256=" + digest, "/v1/files?uuid=" + id}) {
     auto found = client.get(target);
     BOOST_TEST(found.status == 200u, target);
     BOOST_TEST(text(found.json().at("uuid")) == id);
@@ -312,8 +310,8 @@ BOOST_AUTO_TEST_CASE(a_run_is_resolved_handed_on_and_echoed_with_its_defaults) {
   BOOST_TEST(answer.header("Location") == "/v1/operations/" + text(body.at("uuid")));
   BOOST_TEST(text(body.at("status")) == "PENDING");
   BOOST_TEST(body.at("result").is_null());
-  BOOST_TEST(json::serialize(body.at("stdin"))
-             == R"({"value":"","encoding":"ascii","close":true})");
+  BOOST_TEST(json::serialize(body.at("stdin")) ==
+             R"({"value":"","encoding":"ascii","close":true})");
   BOOST_TEST(json::serialize(body.at("networking")) == R"({"enabled":false})");
   BOOST_TEST(json::serialize(body.at("env")) == "{}");
   BOOST_TEST(json::serialize(body.at("files")) == "{}");
@@ -343,7 +341,8 @@ BOOST_AUTO_TEST_CASE(everything_that_a_client_may_say_about_a_run_is_handed_on) 
     "env":{"A":"1"},"preserve_env":true,"cwd":"/w","uid":5,"gid":0,"hostname":"h",
     "stdin":{"value":"AP8=","encoding":"base64","close":false,"truncated":false},
     "timeout":9,"truncate_output_at":0,"disposable":true,
-    "resources_limits":{"max_layer_bytes":4096},"networking":{"enabled":true}})").as_object();
+    "resources_limits":{"max_layer_bytes":4096},"networking":{"enabled":true}})")
+                   .as_object();
   json::object placement{{"uuid", file}, {"mode", "0o100600"}, {"gid", 7}};
   order["files"] = json::object{{"/in/f", placement}};
   auto answer = client.post("/v1/instances", order);
@@ -373,9 +372,9 @@ BOOST_AUTO_TEST_CASE(unknown_images_and_files_of_a_run_are_404) {
   inside.add_image("other", {"theirs"});
   inside.add_image("default", {"base"});
   auto client = this->client();
-  for (const auto& image : {std::string{"tag:nothing"}, std::string{"nothing"},
-                            std::string{"tag:theirs"}, uuid::random().text(),
-                            std::string{"tag:a b"}}) {
+  for (const auto& image :
+       {std::string{"tag:nothing"}, std::string{"nothing"}, std::string{"tag:theirs"},
+        uuid::random().text(), std::string{"tag:a b"}}) {
     auto order = run_order();
     order["image"] = image;
     BOOST_TEST(client.post("/v1/instances", order).status == 404u, image);
@@ -511,7 +510,7 @@ BOOST_AUTO_TEST_CASE(ten_megabytes_of_output_come_in_chunks_from_many_pages) {
   BOOST_TEST(answer.header("Transfer-Encoding") == "chunked");
   auto value = text(answer.json().at("metadata").at("result").at("stdout").at("value"));
   BOOST_TEST(value.size() == (pieces * limits::output_chunk_bytes + 2) / 3 * 4);
-  BOOST_TEST(value.find_first_not_of('/') == value.size() - 1); // one byte is left over: "/w=="
+  BOOST_TEST(value.find_first_not_of('/') == value.size() - 3); // one byte is left over: "/w=="
   BOOST_TEST(inside.event_pages > 50u);
 }
 
@@ -525,8 +524,8 @@ BOOST_AUTO_TEST_CASE(a_running_operation_shows_its_output_only_in_flight) {
     const kj::byte bytes[] = {'h', 'i'};
     event.setStdout({bytes, 2});
   });
-  inside.add_event(
-    id, [](proto::Event::Builder event) { event.initTruncated().setIsStderr(true); });
+  inside.add_event(id,
+                   [](proto::Event::Builder event) { event.initTruncated().setIsStderr(true); });
   auto client = this->client();
   auto answer = client.get("/v1/operations/" + id.text());
   BOOST_TEST(answer.header("Retry-After") == "1");
@@ -655,8 +654,8 @@ BOOST_AUTO_TEST_CASE(a_huge_directory_is_listed_piece_by_piece) {
   BOOST_TEST(answer.json().at("files").as_array().size() == names.size());
   auto listing = client.get("/v1/inspect/" + id + "/list?text=1");
   BOOST_TEST(listing.body.starts_with("total 39M\n"));
-  BOOST_TEST(std::count(listing.body.begin(), listing.body.end(), '\n')
-             == static_cast<std::ptrdiff_t>(names.size() + 1));
+  BOOST_TEST(std::count(listing.body.begin(), listing.body.end(), '\n') ==
+             static_cast<std::ptrdiff_t>(names.size() + 1));
 }
 
 BOOST_AUTO_TEST_CASE(a_file_is_downloaded_with_its_length) {
@@ -726,8 +725,8 @@ BOOST_AUTO_TEST_CASE(a_reader_that_goes_away_closes_its_session) {
   auto id = inside.add_image("default", {}).text();
   {
     auto client = this->client();
-    client.send("GET /v1/inspect/" + id
-                + "/download?path=/big HTTP/1.1\r\nAuthorization: Bearer secret\r\n\r\n");
+    client.send("GET /v1/inspect/" + id +
+                "/download?path=/big HTTP/1.1\r\nAuthorization: Bearer secret\r\n\r\n");
   }
   std::unique_lock lock{inside.mutex};
   auto is_closed = inside.asked.wait_for(lock, std::chrono::seconds{20},

@@ -7,6 +7,8 @@
 #include <boost/json/object.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <spdlog/spdlog.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -19,6 +21,7 @@ namespace json = boost::json;
 /// The real server on a free port of the loopback, over a doubled inside.
 struct server_fixture {
   server_fixture() {
+    spdlog::set_level(spdlog::level::err); // a line a request is noise here
     std::string name = (std::filesystem::temp_directory_path() / "coppice-http-XXXXXX").string();
     BOOST_REQUIRE(::mkdtemp(name.data()));
     folder = name;
@@ -32,8 +35,8 @@ struct server_fixture {
   /// Settings may be changed before the first call.
   gateway::http_server& running() {
     if (!server) {
-      auto started
-        = gateway::http_server::start({"127.0.0.1:0", folder / "admin.sock"}, inside.services());
+      auto started =
+          gateway::http_server::start({"127.0.0.1:0", folder / "admin.sock"}, inside.services());
       if (started.has_error()) {
         BOOST_FAIL(started.error().text);
       }

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE cancel
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -9,7 +9,7 @@ using namespace coppice::test;
 
 namespace {
 
-unsigned cancel(const daemon& server, const std::string& operation) {
+unsigned cancel(const node& server, const std::string& operation) {
   return server.connect().request("DELETE", "/v1/operations/" + operation).status;
 }
 
@@ -17,7 +17,7 @@ unsigned cancel(const daemon& server, const std::string& operation) {
 
 BOOST_AUTO_TEST_CASE(cancel_works_while_pending_while_starting_and_while_running) {
   state_folder folder;
-  daemon server{folder.path(), {"--vm.running_max=1"}};
+  node server{folder.path(), {"--vm.running_max=1"}};
   auto base = server.import_busybox();
   boost::json::object endless{{"command", "sleep 1000"}, {"shell", true}, {"image", base}};
 

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE job
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <boost/test/unit_test.hpp>
@@ -17,7 +17,7 @@ namespace json = boost::json;
 struct shared_daemon {
   shared_daemon() {
     folder = new state_folder;
-    server = new daemon{folder->path(), {"--vm.running_max=3"}};
+    server = new node{folder->path(), {"--vm.running_max=3"}};
     base = server->import_busybox();
   }
   ~shared_daemon() {
@@ -25,11 +25,11 @@ struct shared_daemon {
     delete folder;
   }
   static inline state_folder* folder = nullptr;
-  static inline daemon* server = nullptr;
+  static inline node* server = nullptr;
   static inline std::string base;
 };
 
-daemon& server() {
+node& server() {
   return *shared_daemon::server;
 }
 

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE recovery
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -48,7 +48,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
   std::vector<std::string> waiting;
   std::vector<pid_t> children;
   {
-    daemon server{folder.path(), {"--vm.running_max=4"}};
+    node server{folder.path(), {"--vm.running_max=4"}};
     base = server.import_busybox();
     kept = result_image_of(server.shell(base, "echo precious > /root/f"));
     for (int i = 0; i < 4; ++i) {
@@ -72,7 +72,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
     }
     return true;
   });
-  daemon again{folder.path(), {"--vm.running_max=4"}};
+  node again{folder.path(), {"--vm.running_max=4"}};
   auto client = again.connect();
   for (const auto& operation : running) {
     auto now = client.get("/v1/operations/" + operation).json().as_object();
@@ -95,7 +95,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
 
 BOOST_AUTO_TEST_CASE(a_killed_qemu_fails_its_operation_alone) {
   state_folder folder;
-  daemon server{folder.path()};
+  node server{folder.path()};
   auto base = server.import_busybox();
   auto victim = server.spawn(long_run(base));
   server.wait_for(victim, {"EXECUTING"});
@@ -113,7 +113,7 @@ BOOST_AUTO_TEST_CASE(a_killed_qemu_fails_its_operation_alone) {
 
 BOOST_AUTO_TEST_CASE(a_guest_that_panics_fails_its_operation_with_its_last_words) {
   state_folder folder;
-  daemon server{folder.path()};
+  node server{folder.path()};
   auto base = server.import_busybox();
   auto done = server.shell(base, "echo c > /proc/sysrq-trigger; sleep 1000");
   BOOST_TEST(status_of(done) == "FAILED");
@@ -123,7 +123,7 @@ BOOST_AUTO_TEST_CASE(a_guest_that_panics_fails_its_operation_with_its_last_words
 
 BOOST_AUTO_TEST_CASE(a_second_daemon_on_the_same_folder_is_refused_by_name) {
   state_folder folder;
-  daemon server{folder.path()};
+  node server{folder.path()};
   auto log = folder.path() / "second.log";
   auto status = std::system((program().string() + " serve --state_dir=" + folder.path().string()
                              + " --http.listen=127.0.0.1:0 > " + log.string() + " 2>&1")
@@ -145,14 +145,14 @@ BOOST_AUTO_TEST_CASE(a_stop_in_order_ends_running_work_and_keeps_what_waits) {
   std::string running;
   std::string waiting;
   {
-    daemon server{folder.path(), {"--vm.running_max=1"}};
+    node server{folder.path(), {"--vm.running_max=1"}};
     auto base = server.import_busybox();
     running = server.spawn(long_run(base));
     server.wait_for(running, {"EXECUTING"});
     waiting = server.spawn({{"command", "echo after"}, {"shell", true}, {"image", base}});
     BOOST_TEST(server.stop() == 0);
   }
-  daemon again{folder.path(), {"--vm.running_max=1"}};
+  node again{folder.path(), {"--vm.running_max=1"}};
   auto now = again.connect().get("/v1/operations/" + running).json().as_object();
   BOOST_TEST(status_of(now) == "FAILED");
   BOOST_TEST(stdout_of(again.wait(waiting)) == "after\n");

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE registry
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -42,7 +42,7 @@ private:
   std::string address_;
 };
 
-json::object import(const daemon& server, const std::string& url, json::object more = {}) {
+json::object import(const node& server, const std::string& url, json::object more = {}) {
   json::object request{{"registry", json::object{{"url", url}}}, {"timeout", 900}};
   for (auto& [key, value] : more) {
     request[key] = value;
@@ -58,7 +58,7 @@ BOOST_AUTO_TEST_CASE(a_debian_image_with_python_comes_from_a_registry_and_runs) 
   state_folder images;
   registry source{images.path()};
   state_folder folder;
-  daemon server{folder.path(), {"--import.insecure_registries=" + source.address()}};
+  node server{folder.path(), {"--import.insecure_registries=" + source.address()}};
   auto url = "docker://" + source.address() + "/debian:python";
 
   auto done = import(server, url, {{"tag", "debian:python"}});
@@ -100,9 +100,9 @@ BOOST_AUTO_TEST_CASE(a_debian_image_with_python_comes_from_a_registry_and_runs) 
   BOOST_TEST(error_of(missing).find("manifest unknown") != std::string::npos, error_of(missing));
 
   // Over HTTPS a plain registry cannot be spoken to, and that is said.
-  daemon* strict = nullptr;
+  node* strict = nullptr;
   state_folder other;
-  strict = new daemon{other.path()};
+  strict = new node{other.path()};
   auto refused = import(*strict, url);
   BOOST_TEST(status_of(refused) == "FAILED");
   BOOST_TEST(error_of(refused).find("HTTP") != std::string::npos, error_of(refused));

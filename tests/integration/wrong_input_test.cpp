@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE wrong_input
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <boost/test/unit_test.hpp>
@@ -14,7 +14,7 @@ namespace {
 struct shared_daemon {
   shared_daemon() {
     folder = new state_folder;
-    server = new daemon{folder->path()};
+    server = new node{folder->path()};
     base = server->import_busybox();
   }
   ~shared_daemon() {
@@ -22,7 +22,7 @@ struct shared_daemon {
     delete folder;
   }
   static inline state_folder* folder = nullptr;
-  static inline daemon* server = nullptr;
+  static inline node* server = nullptr;
   static inline std::string base;
 };
 

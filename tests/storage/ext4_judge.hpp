@@ -47,9 +47,9 @@ public:
   void check_stat(const std::string& path, const std::vector<std::string>& parts) const {
     const auto text = stat(path);
     for (const auto& part : parts) {
-      BOOST_CHECK_MESSAGE(text.find(part) != std::string::npos,
-                          path << " lacks \"" << part << "\":\n"
-                               << text);
+      BOOST_CHECK_MESSAGE(text.find(part) != std::string::npos, path << " lacks \"" << part
+                                                                     << "\":\n"
+                                                                     << text);
     }
   }
 

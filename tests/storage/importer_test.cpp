@@ -41,7 +41,8 @@ bool contains(const std::filesystem::path& path, std::string_view needle) {
 
 } // namespace
 
-// -- what is kept ----------------------------------------------------------------------------------
+// -- what is kept
+// ----------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(the_file_system_is_the_one_that_all_images_have) {
   judged_import image{{tar_of({regular("x", "x")})}};
@@ -80,11 +81,11 @@ BOOST_AUTO_TEST_CASE(modes_owners_times_and_content_are_kept) {
   BOOST_CHECK_EQUAL(image.outcome.entries, 6);
   image.check_stat("/", {"Type: directory", "Mode:  0711"});
   image.check_stat("/home/u", {"Mode:  02775", "User:  1000", "Group: 100000"});
-  image.check_stat("/home/u/setuid",
-                   {"Type: regular", "Mode:  04755", "User: 70000", "Group: -294967296" /* as debugfs prints it */,
-                    "Size: 10000", "mtime: 0x6553f100"});
+  image.check_stat("/home/u/setuid", {"Type: regular", "Mode:  04755", "User: 70000",
+                                      "Group: -294967296" /* as debugfs prints it */, "Size: 10000",
+                                      "mtime: 0x6553f100"});
   image.check_stat("/empty", {"Size: 0", "Blockcount: 0"});
-  image.check_stat("/old", {"mtime: 0xee1e5d00"}); // 2^32 - 300,000,000
+  image.check_stat("/old", {"mtime: 0xee1e5d00"});           // 2^32 - 300,000,000
   image.check_stat("/late", {"mtime: 0xb09e1900:1d6f3456"}); // epoch 2, nanoseconds
   BOOST_CHECK_EQUAL(image.cat("/home/u/setuid"), repeated("content", 10'000));
 }
@@ -140,8 +141,8 @@ BOOST_AUTO_TEST_CASE(extended_attributes_are_kept) {
   const auto dump = image.dir / "value";
   image.debugfs("ea_get -f " + dump.string() + " /bin/ping security.capability");
   const auto value = read_file(dump);
-  BOOST_TEST((std::string{reinterpret_cast<const char*>(value.data()), value.size()} ==
-              capability));
+  BOOST_TEST(
+      (std::string{reinterpret_cast<const char*>(value.data()), value.size()} == capability));
   BOOST_CHECK(image.debugfs("ea_list /bin/ping").find("quarantine") == std::string::npos);
   BOOST_CHECK(image.debugfs("ea_list /shared").find("posix_acl_access") != std::string::npos);
   BOOST_CHECK(image.debugfs("ea_get /noted user.note").find(std::string(3000, 'n')) !=
@@ -226,7 +227,8 @@ BOOST_AUTO_TEST_CASE(a_large_directory_is_whole) {
   BOOST_CHECK(image.has("/many/name_of_some_length_19999"));
 }
 
-// -- hard links ------------------------------------------------------------------------------------
+// -- hard links
+// ------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(hard_links_share_an_inode_in_whatever_order_they_come) {
   judged_import image{{
@@ -262,16 +264,17 @@ BOOST_AUTO_TEST_CASE(hard_links_to_nothing_or_to_a_directory_are_refused) {
   check_refused({tar_of({regular("a"), hard_link("a", "a")})}, ec::damaged, "itself");
 }
 
-// -- layers ----------------------------------------------------------------------------------------
+// -- layers
+// ----------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(whiteouts_hide_what_is_below_and_nothing_else) {
   judged_import image{{
-      tar_of({regular("file", "1"), regular("dir/a", "1"), regular("dir/sub/b", "1"), regular("kept", "1"),
-              regular("again", "1"), regular("reused/old", "1")}),
+      tar_of({regular("file", "1"), regular("dir/a", "1"), regular("dir/sub/b", "1"),
+              regular("kept", "1"), regular("again", "1"), regular("reused/old", "1")}),
       // The new entries stand before and after the whiteouts of their names.
-      tar_of({regular("again", "2"), regular("reused/new", "2"), regular(".wh.file"), regular(".wh.dir"),
-              regular(".wh.again"), regular(".wh.reused"), regular(".wh.never_there"),
-              regular("nowhere/.wh.x")}),
+      tar_of({regular("again", "2"), regular("reused/new", "2"), regular(".wh.file"),
+              regular(".wh.dir"), regular(".wh.again"), regular(".wh.reused"),
+              regular(".wh.never_there"), regular("nowhere/.wh.x")}),
   }};
   BOOST_CHECK(!image.has("/file"));
   BOOST_CHECK(!image.has("/dir"));
@@ -284,7 +287,8 @@ BOOST_AUTO_TEST_CASE(whiteouts_hide_what_is_below_and_nothing_else) {
 
 BOOST_AUTO_TEST_CASE(an_opaque_directory_keeps_only_its_own_layer) {
   judged_import image{{
-      tar_of({directory("d", 0700), regular("d/old", "1"), regular("d/sub/old", "1"), regular("e/x", "1")}),
+      tar_of({directory("d", 0700), regular("d/old", "1"), regular("d/sub/old", "1"),
+              regular("e/x", "1")}),
       tar_of({regular("d/sub/new", "2"), regular("d/.wh..wh..opq"), regular("d/later", "2")}),
       tar_of({regular("e/.wh.x"), regular("e/.wh..wh.plnk"), regular("f", "3")}),
   }};
@@ -309,8 +313,10 @@ BOOST_AUTO_TEST_CASE(a_whiteout_then_a_file_brings_back_only_the_file) {
 
 BOOST_AUTO_TEST_CASE(one_kind_of_file_replaces_another) {
   judged_import image{{
-      tar_of({regular("was_dir/a/b", "1"), regular("was_file", "1"), soft_link("was_link", "was_dir")}),
-      tar_of({regular("was_dir", "2"), regular("was_file/inside", "2"), directory("was_link", 0750)}),
+      tar_of({regular("was_dir/a/b", "1"), regular("was_file", "1"),
+              soft_link("was_link", "was_dir")}),
+      tar_of(
+          {regular("was_dir", "2"), regular("was_file/inside", "2"), directory("was_link", 0750)}),
   }};
   BOOST_CHECK_EQUAL(image.cat("/was_dir"), "2");
   BOOST_CHECK_EQUAL(image.cat("/was_file/inside"), "2");
@@ -342,8 +348,8 @@ BOOST_AUTO_TEST_CASE(links_are_never_followed) {
 BOOST_AUTO_TEST_CASE(content_of_replaced_and_hidden_files_is_not_in_the_image) {
   const auto secret = repeated("the-secret-of-a-lower-layer;", 40'000);
   judged_import image{{
-      tar_of({regular("hidden", secret), regular("replaced", secret), soft_link("l", std::string(90, 'q')),
-              regular("kept", "kept")}),
+      tar_of({regular("hidden", secret), regular("replaced", secret),
+              soft_link("l", std::string(90, 'q')), regular("kept", "kept")}),
       tar_of({regular(".wh.hidden"), regular("replaced", "new"), regular(".wh.l")}),
   }};
   BOOST_CHECK(!contains(image.qcow2(), "the-secret-of-a-lower-layer"));
@@ -366,7 +372,8 @@ BOOST_AUTO_TEST_CASE(an_image_may_have_its_own_lost_and_found) {
   BOOST_CHECK_EQUAL(plain.cat("/lost+found"), "a file");
 }
 
-// -- hostile archives ------------------------------------------------------------------------------
+// -- hostile archives
+// ------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(names_stay_inside_the_root) {
   check_refused({tar_of({regular("../x")})}, ec::damaged, "entry \"../x\"");

@@ -87,8 +87,7 @@ BOOST_FIXTURE_TEST_CASE(indexes_may_be_nested_but_not_without_end, layout_fixtur
   // Few documents that name each other many times are not read for ever.
   auto wide = layout.add(oci_index, layout_folder::index_text({}));
   for (int depth = 0; depth < 3; ++depth) {
-    wide = layout.add(oci_index,
-                      layout_folder::index_text(std::vector<std::string>(100, wide)));
+    wide = layout.add(oci_index, layout_folder::index_text(std::vector<std::string>(100, wide)));
   }
   layout.set_index({wide});
   check_choice_fails(ec::too_large, "256 documents");
@@ -148,9 +147,9 @@ BOOST_FIXTURE_TEST_CASE(documents_must_match_their_digests, layout_fixture) {
 
 BOOST_FIXTURE_TEST_CASE(the_config_says_how_processes_run, layout_fixture) {
   layout.set_index({layout.add_image(
-      {}, layout_folder::config_text(
-              "amd64", R"({"Env":["PATH=/bin","EMPTY=","A=b=c","lonely","=x"],)"
-                       R"("WorkingDir":"/srv","User":"app:staff","Cmd":["sh"]})"))});
+      {}, layout_folder::config_text("amd64",
+                                     R"({"Env":["PATH=/bin","EMPTY=","A=b=c","lonely","=x"],)"
+                                     R"("WorkingDir":"/srv","User":"app:staff","Cmd":["sh"]})"))});
   auto done = import_oci_layout(layout.path(), dir / "out", {});
   BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
   auto config = done->config.view();
@@ -218,8 +217,8 @@ BOOST_AUTO_TEST_CASE(documents_have_limits) {
   for (std::size_t i = 0; i < oci::index_entries_max; ++i) {
     many += "," + entry;
   }
-  check_fails(oci::parse_index(R"({"schemaVersion":2,"manifests":[)" + many + "]}"),
-              ec::too_large, "4096");
+  check_fails(oci::parse_index(R"({"schemaVersion":2,"manifests":[)" + many + "]}"), ec::too_large,
+              "4096");
 }
 
 BOOST_AUTO_TEST_CASE(a_folder_that_is_no_layout_is_refused) {

@@ -24,8 +24,8 @@ namespace coppice::test {
 inline std::string sha256_hex(std::string_view data) {
   std::array<unsigned char, 32> digest{};
   unsigned int length = 0;
-  BOOST_REQUIRE(EVP_Digest(data.data(), data.size(), digest.data(), &length, EVP_sha256(),
-                           nullptr) == 1);
+  BOOST_REQUIRE(
+      EVP_Digest(data.data(), data.size(), digest.data(), &length, EVP_sha256(), nullptr) == 1);
   std::string out;
   for (auto byte : digest) {
     constexpr char digits[] = "0123456789abcdef";

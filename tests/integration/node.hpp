@@ -39,16 +39,16 @@ private:
   std::filesystem::path path_;
 };
 
-class daemon {
+class node {
 public:
   /// Starts `coppice serve` on `state` with further `--section.key=value` arguments and waits until
   /// it says that it is ready.
-  explicit daemon(const std::filesystem::path& state, std::vector<std::string> arguments = {});
+  explicit node(const std::filesystem::path& state, std::vector<std::string> arguments = {});
 
   /// Kills what is left.
-  ~daemon();
-  daemon(const daemon&) = delete;
-  daemon& operator=(const daemon&) = delete;
+  ~node();
+  node(const node&) = delete;
+  node& operator=(const node&) = delete;
 
   pid_t pid() const {
     return pid_;

@@ -1,4 +1,4 @@
-#include "gateway/http/refusal.hpp"
+#include "gateway/http/status.hpp"
 
 #include <boost/beast/http/status.hpp>
 
@@ -8,34 +8,34 @@ namespace coppice::gateway {
 
 unsigned status_of(ec code) {
   switch (code) {
-    case ec::invalid:
-      return 400;
-    case ec::unauthorised:
-      return 401;
-    case ec::not_found:
-      return 404;
-    case ec::conflict:
-    case ec::cancelled:
-      return 409;
-    case ec::gone:
-      return 410;
-    case ec::too_large:
-      return 413;
-    case ec::wrong_type:
-    case ec::damaged: // the image's own content is at fault, not the server
-      return 422;
-    case ec::busy:
-      return 429;
-    case ec::registry:
-      return 502;
-    case ec::stopping:
-      return 503;
-    case ec::storage:
-      return 507;
-    case ec::none:
-    case ec::vm:
-    case ec::internal:
-      return 500;
+  case ec::invalid:
+    return 400;
+  case ec::unauthorised:
+    return 401;
+  case ec::not_found:
+    return 404;
+  case ec::conflict:
+  case ec::cancelled:
+    return 409;
+  case ec::gone:
+    return 410;
+  case ec::too_large:
+    return 413;
+  case ec::wrong_type:
+  case ec::damaged: // the image's own content is at fault, not the server
+    return 422;
+  case ec::busy:
+    return 429;
+  case ec::registry:
+    return 502;
+  case ec::stopping:
+    return 503;
+  case ec::storage:
+    return 507;
+  case ec::none:
+  case ec::vm:
+  case ec::internal:
+    return 500;
   }
   return 500;
 }

@@ -1,4 +1,4 @@
-#include "tests/integration/daemon.hpp"
+#include "tests/integration/node.hpp"
 
 #include <boost/beast/core/detail/base64.hpp>
 #include <boost/json/serialize.hpp>
@@ -88,7 +88,7 @@ void eventually(const std::string& what, const std::function<bool()>& claim) {
   }
 }
 
-daemon::daemon(const fs::path& state, std::vector<std::string> arguments)
+node::node(const fs::path& state, std::vector<std::string> arguments)
   : state_{state}, log_file_{state / "daemon.log"} {
   std::vector<std::string> argv{program().string(), "serve",
                                 "--state_dir=" + state.string(), "--http.listen=127.0.0.1:0"};
@@ -128,20 +128,20 @@ daemon::daemon(const fs::path& state, std::vector<std::string> arguments)
   token_ = token();
 }
 
-daemon::~daemon() {
+node::~node() {
   if (pid_ > 0) {
     kill();
   }
 }
 
-void daemon::kill() {
+void node::kill() {
   ::kill(pid_, SIGKILL);
   int status = 0;
   ::waitpid(pid_, &status, 0);
   pid_ = -1;
 }
 
-int daemon::stop() {
+int node::stop() {
   auto fd = ::pidfd_open(pid_, 0);
   ::kill(pid_, SIGTERM);
   pollfd p{fd, POLLIN, 0};
@@ -154,16 +154,16 @@ int daemon::stop() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-std::string daemon::log() const {
+std::string node::log() const {
   return read_file(log_file_);
 }
 
-http_client daemon::connect() const {
+http_client node::connect() const {
   return http_client{port_, token_};
 }
 
-std::string daemon::command(const std::string& arguments) const {
-  auto line = program().string() + " " + arguments + " --state_dir=" + state_.string() + " 2>&1";
+std::string node::command(const std::string& arguments) const {
+  auto line = program().string() + " " + arguments + " --state-dir=" + state_.string() + " 2>&1";
   auto* pipe = ::popen(line.c_str(), "r");
   BOOST_REQUIRE(pipe);
   std::string out;
@@ -176,7 +176,7 @@ std::string daemon::command(const std::string& arguments) const {
   return out;
 }
 
-std::string daemon::token(const std::string& project) const {
+std::string node::token(const std::string& project) const {
   auto text = command("token create --project " + project);
   while (!text.empty() && text.back() == '\n') {
     text.pop_back();
@@ -184,7 +184,7 @@ std::string daemon::token(const std::string& project) const {
   return text.substr(text.rfind('\n') + 1);
 }
 
-std::string daemon::import_busybox() const {
+std::string node::import_busybox() const {
   auto layout = state_ / "test-layout";
   std::error_code ignored;
   fs::remove_all(layout, ignored);
@@ -198,14 +198,14 @@ std::string daemon::import_busybox() const {
   return location.substr(0, location.find('/'));
 }
 
-std::string daemon::spawn(const boost::json::object& request) const {
+std::string node::spawn(const boost::json::object& request) const {
   auto answer = connect().post("/v1/instances", boost::json::value(request));
   BOOST_REQUIRE_MESSAGE(answer.status == 201, "spawn answered " << answer.status << ": "
                                                                 << answer.body);
   return std::string{answer.json().at("uuid").as_string()};
 }
 
-boost::json::object daemon::wait_for(const std::string& operation,
+boost::json::object node::wait_for(const std::string& operation,
                                      const std::vector<std::string>& states) const {
   auto client = connect();
   boost::json::object last;
@@ -221,15 +221,15 @@ boost::json::object daemon::wait_for(const std::string& operation,
   return last;
 }
 
-boost::json::object daemon::wait(const std::string& operation) const {
+boost::json::object node::wait(const std::string& operation) const {
   return wait_for(operation, {"SUCCESS", "FAILED", "CANCELLED"});
 }
 
-boost::json::object daemon::run(const boost::json::object& request) const {
+boost::json::object node::run(const boost::json::object& request) const {
   return wait(spawn(request));
 }
 
-boost::json::object daemon::shell(const std::string& image, const std::string& script) const {
+boost::json::object node::shell(const std::string& image, const std::string& script) const {
   return run({{"command", script}, {"shell", true}, {"image", image}});
 }
 

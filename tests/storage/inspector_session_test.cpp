@@ -1,0 +1,175 @@
+#define BOOST_TEST_MODULE inspector_session
+#include <boost/test/unit_test.hpp>
+
+#include "protocol/limits.hpp"
+#include "storage/frame_stream.hpp"
+#include "tests/storage/made_disk.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+#include <utility>
+
+using namespace coppice;
+using namespace coppice::storage;
+using namespace coppice::storage::test;
+
+// --------------------------------------------------------------------------
+
+namespace {
+
+/// One session with serve_inspect on the other end of a socket pair.
+struct session {
+  explicit session(std::unique_ptr<block_source> source) {
+    int ends[2]{};
+    BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    socket = ends[0];
+    worker = std::thread{[this, other = ends[1], s = std::move(source)]() mutable {
+      outcome = serve_inspect(other, std::move(s));
+      ::close(other);
+    }};
+  }
+  ~session() {
+    close_socket();
+    if (worker.joinable()) {
+      worker.join();
+    }
+  }
+  void close_socket() {
+    if (socket >= 0) {
+      ::close(std::exchange(socket, -1));
+    }
+  }
+  result<void> join() {
+    worker.join();
+    return outcome;
+  }
+
+  void order(proto::InspectVerb verb, const char* path) {
+    BOOST_REQUIRE(write_frame(socket, make_frame<proto::InspectWork>([&](auto root) {
+                                root.setVerb(verb);
+                                root.setPath(path);
+                              })));
+  }
+  frame<proto::InspectAnswer> answer() {
+    auto bytes = read_frame(socket);
+    BOOST_REQUIRE(bytes);
+    BOOST_REQUIRE(*bytes);
+    auto out = checked<proto::InspectAnswer>(**bytes, limits::channel_frame_bytes_max);
+    BOOST_REQUIRE(out);
+    return *out;
+  }
+  frame<proto::InspectAnswer> more() {
+    BOOST_REQUIRE(write_frame(socket, make_frame<proto::InspectMore>()));
+    return answer();
+  }
+
+  int socket = -1;
+  std::thread worker;
+  result<void> outcome;
+};
+
+std::unique_ptr<block_source> source_of(made_disk& made) {
+  made.make();
+  return std::make_unique<memory_source>(made.load());
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_download_session_ends_after_the_last_byte) {
+  made_disk made;
+  made.write("data", std::string(600'000, 'd'));
+  session peer{source_of(made)};
+  peer.order(proto::InspectVerb::DOWNLOAD, "/data");
+  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 600'000u);
+  std::size_t received = 0;
+  for (;;) {
+    auto next = peer.more();
+    auto view = next.view();
+    if (view->isEnd()) {
+      break;
+    }
+    BOOST_REQUIRE(view->isData());
+    BOOST_CHECK_LE(view->getData().size(), limits::transfer_chunk_bytes);
+    received += view->getData().size();
+  }
+  BOOST_CHECK_EQUAL(received, 600'000);
+  BOOST_CHECK(peer.join());
+}
+
+BOOST_AUTO_TEST_CASE(a_listing_session_ends_after_the_last_entry) {
+  made_disk made;
+  session peer{source_of(made)};
+  peer.order(proto::InspectVerb::LIST, "/etc");
+  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 0u);
+  auto entries = peer.more();
+  BOOST_REQUIRE(entries.view()->isEntries());
+  BOOST_CHECK_EQUAL(entries.view()->getEntries().size(), 2u);
+  BOOST_CHECK(peer.more().view()->isEnd());
+  BOOST_CHECK(peer.join());
+}
+
+BOOST_AUTO_TEST_CASE(a_stat_session_is_one_answer) {
+  made_disk made;
+  session peer{source_of(made)};
+  peer.order(proto::InspectVerb::STAT, "/plain");
+  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 10u);
+  BOOST_CHECK(peer.join());
+}
+
+BOOST_AUTO_TEST_CASE(failures_are_answers_with_their_reason) {
+  using reason = proto::InspectAnswer::Reason;
+  struct wrong {
+    proto::InspectVerb verb;
+    const char* path;
+    reason why;
+  };
+  for (auto [verb, path, why] :
+       std::initializer_list<wrong>{{proto::InspectVerb::LIST, "/nowhere", reason::NOT_FOUND},
+                                    {proto::InspectVerb::LIST, "/plain", reason::WRONG_TYPE},
+                                    {proto::InspectVerb::DOWNLOAD, "/etc", reason::WRONG_TYPE},
+                                    {proto::InspectVerb::STAT, "/etc", reason::WRONG_TYPE},
+                                    {proto::InspectVerb::STAT, "/etc/x", reason::NOT_FOUND}}) {
+    made_disk made;
+    session peer{source_of(made)};
+    peer.order(verb, path);
+    auto answer = peer.answer();
+    BOOST_REQUIRE(answer.view()->isFailed());
+    BOOST_CHECK(answer.view()->getFailed().getReason() == why);
+    BOOST_CHECK(peer.join());
+  }
+  auto empty = std::make_shared<memory_disk>();
+  session peer{std::make_unique<memory_source>(empty)};
+  peer.order(proto::InspectVerb::LIST, "/");
+  auto answer = peer.answer();
+  BOOST_REQUIRE(answer.view()->isFailed());
+  BOOST_CHECK(answer.view()->getFailed().getReason() == reason::DAMAGED);
+}
+
+BOOST_AUTO_TEST_CASE(a_session_ends_when_the_peer_goes_or_talks_nonsense) {
+  {
+    made_disk made;
+    session peer{source_of(made)};
+    peer.close_socket();
+    BOOST_CHECK(peer.join());
+  }
+  {
+    made_disk made;
+    session peer{source_of(made)};
+    peer.order(proto::InspectVerb::DOWNLOAD, "/plain");
+    peer.answer();
+    peer.close_socket();
+    BOOST_CHECK(peer.join());
+  }
+  for (const std::string& nonsense :
+       {std::string("\xff\xff\xff\xff", 4), std::string("\x01\x00\x00\x00nonsense", 12),
+        std::string("\x02\x00\x00\x00half", 8)}) {
+    made_disk made;
+    session peer{source_of(made)};
+    BOOST_REQUIRE_EQUAL(::send(peer.socket, nonsense.data(), nonsense.size(), 0),
+                        static_cast<ssize_t>(nonsense.size()));
+    ::shutdown(peer.socket, SHUT_WR);
+    BOOST_CHECK(!peer.join());
+  }
+}
