@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,7 +142,8 @@ void node::kill() {
 }
 
 int node::stop() {
-  auto fd = ::pidfd_open(pid_, 0);
+  // the C library declares its wrapper without C linkage
+  auto fd = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
   ::kill(pid_, SIGTERM);
   pollfd p{fd, POLLIN, 0};
   auto limit = static_cast<int>(std::chrono::milliseconds{patience()}.count());
