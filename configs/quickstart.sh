@@ -79,10 +79,10 @@ stop_daemon() {
   note "stopping the daemon (pid $pid)"
   kill -TERM "$pid"
   for ((i = 0; i < 300; i++)); do
-    kill -0 "$pid" 2>/dev/null || break
+    daemon_pid >/dev/null || break # not kill -0: what is dead but not yet waited for is gone, too
     sleep 0.1
   done
-  kill -0 "$pid" 2>/dev/null && die "the daemon has not stopped after 30 s; its log: $state/coppice.log"
+  ! daemon_pid >/dev/null || die "the daemon has not stopped after 30 s; its log: $state/coppice.log"
   rm -f "$state/coppice.pid"
 }
 

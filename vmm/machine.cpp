@@ -104,7 +104,7 @@ private:
   void take_event(const qmp_message& event);
   void expect_exit(const std::string& what);
   void arm(std::chrono::milliseconds delay, machine_event event, std::string why);
-  void say_failed(const std::string& why);
+  void say_failed(std::string why);
   void say_writable() const;
   void kill_process();
   void close_all();
@@ -248,9 +248,15 @@ void session::arm(std::chrono::milliseconds delay, machine_event event, std::str
   });
 }
 
-void session::say_failed(const std::string& why) {
+void session::say_failed(std::string why) {
   console_->drain();
-  const auto lines = printable_lines(console_->text(), console_lines_shown);
+  const auto console = console_->text();
+  // A panic's reason stands above a trace that is longer than what is shown.
+  if (auto at = console.rfind("Kernel panic"); at != std::string::npos) {
+    const auto reason = std::string_view{console}.substr(at);
+    why += ": " + printable_lines(reason.substr(0, reason.find('\n')), 1);
+  }
+  const auto lines = printable_lines(console, console_lines_shown);
   const auto on_failed = on_.on_failed;
   on_failed(lines.empty() ? why + " (nothing on the console)"
                           : why + "; last console lines:\n" + lines);

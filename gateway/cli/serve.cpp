@@ -102,6 +102,7 @@ int run_daemon(const settings& values) {
     log::error("stopping", "error", reason.fatal);
   }
   (*server)->stop();
+  server->reset(); // it holds handles of actors, and the inside waits until nobody does
   inside.shutdown();
   log::info("stopped");
   return reason.fatal.empty() ? 0 : failed(reason.fatal);

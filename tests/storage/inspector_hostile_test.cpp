@@ -39,6 +39,28 @@ BOOST_AUTO_TEST_CASE(numbers_that_lie_are_damage) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_extent_tree_that_contains_itself_is_not_descended) {
+  made_disk made;
+  made.options = "-O ^has_journal,^metadata_csum -b 4096";
+  made.make();
+  const auto stat = must("debugfs -R 'stat /plain' " + made.disk().string());
+  const auto at = stat.find("(0):");
+  BOOST_REQUIRE(at != std::string::npos);
+  const auto block = std::stoul(stat.substr(at + 4));
+  made.debugfs("sif /plain block[0] 0x0001f30a"); // one entry
+  made.debugfs("sif /plain block[1] 0xffff0004"); // the root of 65,535 levels
+  made.debugfs("sif /plain block[3] 0");
+  made.debugfs("sif /plain block[4] " + std::to_string(block));
+  made.debugfs("sif /plain block[5] 0");
+  auto disk = made.load();
+  const std::uint32_t node[]{0x0001f30a, 0xfffe0154, 0, 0, static_cast<std::uint32_t>(block), 0};
+  std::memcpy(disk->bytes.data() + block * 4096, node, sizeof node);
+  auto image = inspector::open(std::make_unique<memory_source>(disk));
+  BOOST_REQUIRE(image);
+  check_fails(content(**image, "/plain"), ec::damaged, "extent");
+  BOOST_CHECK_LT(disk->reads, 100);
+}
+
 BOOST_AUTO_TEST_CASE(entries_that_lie_are_damage) {
   made_disk made;
   made.make();
@@ -149,6 +171,17 @@ BOOST_AUTO_TEST_CASE(superblocks_that_would_cost_memory_are_refused) {
     BOOST_CHECK_MESSAGE(!opened && opened.error().code == ec::damaged,
                         field << ": " << (opened ? "opened" : opened.error().text));
   }
+  // Lies that agree with each other: groups of 256 blocks, sixteen times as many.
+  auto disk = std::make_shared<memory_disk>(*pristine);
+  auto set = [&](std::size_t offset, std::uint32_t value) {
+    std::memcpy(disk->bytes.data() + 1024 + offset, &value, sizeof value);
+  };
+  std::uint32_t inodes = 0;
+  std::memcpy(&inodes, disk->bytes.data() + 1024, sizeof inodes);
+  set(0x20, 256);
+  set(0x24, 256);
+  set(0x28, inodes / 16);
+  check_fails(inspector::open(std::make_unique<memory_source>(disk)), ec::damaged, "group size");
   auto empty = std::make_shared<memory_disk>();
   check_fails(inspector::open(std::make_unique<memory_source>(empty)), ec::damaged, "too small");
 }

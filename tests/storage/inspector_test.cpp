@@ -142,6 +142,18 @@ BOOST_AUTO_TEST_CASE(paths_stay_inside_the_image) {
   BOOST_CHECK(list(*image, "/absolute").value().contains("chain"));
 }
 
+BOOST_AUTO_TEST_CASE(as_many_links_are_followed_as_by_a_kernel) {
+  made_disk made;
+  for (int i = 1; i <= 41; ++i) {
+    const auto target = i == 1 ? std::string{"plain"} : "hop" + std::to_string(i - 1);
+    std::filesystem::create_symlink(target, made.root() / ("hop" + std::to_string(i)));
+  }
+  made.make();
+  auto image = made.open();
+  BOOST_CHECK_EQUAL(content(*image, "/hop40").value(), "plain text");
+  check_fails(image->open_file("/hop41"), ec::not_found, "too many symbolic links");
+}
+
 BOOST_AUTO_TEST_CASE(a_listing_goes_on_where_the_last_answer_stopped) {
   made_disk made;
   made.make();

@@ -128,7 +128,6 @@ inline std::string tar_of(std::span<const tar_entry> entries,
   std::string out;
   auto* a = archive_write_new();
   archive_write_set_format_pax(a);
-  archive_write_set_options(a, "hdrcharset=BINARY");
   archive_write_set_bytes_in_last_block(a, 1); // else zeros follow the compressed data
   if (packed == compression::gzip) {
     archive_write_add_filter_gzip(a);
