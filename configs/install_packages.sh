@@ -3,7 +3,7 @@
 #
 #   configs/install_packages.sh          to build and run it
 #   configs/install_packages.sh test     also what tests/run.sh uses
-#   configs/install_packages.sh --list [test]   only prints the names
+#   configs/install_packages.sh --missing [test]   only prints what it would install
 set -euo pipefail
 exec </dev/null
 
@@ -30,24 +30,23 @@ test=(
 )
 
 wanted=("${build[@]}" "${run[@]}")
-list_only=no
+only_print=no
 for argument in "$@"; do
   case $argument in
     test) wanted+=("${test[@]}") ;;
-    --list) list_only=yes ;;
-    *) echo "usage: configs/install_packages.sh [--list] [test]" >&2; exit 2 ;;
+    --missing) only_print=yes ;;
+    *) echo "usage: configs/install_packages.sh [--missing] [test]" >&2; exit 2 ;;
   esac
 done
-if [ "$list_only" = yes ]; then
-  printf '%s\n' "${wanted[@]}"
-  exit 0
-fi
-
 missing=()
 for package in "${wanted[@]}"; do
   state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$state" = installed ] || missing+=("$package")
 done
+if [ "$only_print" = yes ]; then
+  echo "${missing[*]}"
+  exit 0
+fi
 if [ ${#missing[@]} -eq 0 ]; then
   echo "all ${#wanted[@]} packages are installed"
   exit 0

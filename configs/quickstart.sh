@@ -37,16 +37,23 @@ note() {
   printf '      %s\n' "$*"
 }
 
-# Runs a command whose output goes to the log; says every few seconds how far it is.
+# The last line of the log, short: ninja's lines without the names of its folders.
+last_words() {
+  tail -n 1 "$log" | tr -d '\r' |
+    sed 's/Building CXX object //; s#CMakeFiles/[^/]*\.dir/##; s/\.o$//' | cut -c 1-80
+}
+
+# Runs a command whose output goes to the log; says now and then how far it is.
 quietly() {
-  local began=$SECONDS told=$SECONDS pid status=0
+  local began=$SECONDS pid status=0 next
+  next=$((began + 2))
   "$@" >>"$log" 2>&1 &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
-    if [ $((SECONDS - told)) -ge 3 ]; then
-      told=$SECONDS
-      note "$((SECONDS - began)) s: $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-80)"
+    if [ $SECONDS -ge $next ]; then
+      note "$((SECONDS - began)) s: $(last_words)"
+      next=$((SECONDS + (SECONDS - began < 15 ? 3 : 10)))
     fi
   done
   wait "$pid" || status=$?
@@ -134,6 +141,7 @@ start_run() {
 wait_run() {
   local operation
   for ((i = 0; i < 900; i++)); do
+    [ $((i % 25)) -ne 24 ] || note "$(((i + 1) / 5)) s: $(jq -r .status <<<"$operation")" >&2
     operation=$(api GET "/v1/operations/$1")
     case $(jq -r .status <<<"$operation") in
       SUCCESS) printf '%s' "$operation"; return 0 ;;
@@ -151,12 +159,19 @@ content_of() {
 # -- steps ----------------------------------------------------------------------------------------
 
 prepare_machine() {
+  local missing
   [ "$(id -u)" = 0 ] || die "run this as root"
   [ "$(uname -m)" = x86_64 ] || die "this needs an amd64 machine, not $(uname -m)"
   install -d -m 700 "$state"
   : >"$log"
-  step "Packages: $(configs/install_packages.sh --list | wc -l) of Debian 12, for building and running"
-  note "$(configs/install_packages.sh --list | tr '\n' ' ' | fold -s -w 90 | sed '2,$s/^/      /')"
+  step "Packages of Debian 12, for building and running"
+  missing=$(configs/install_packages.sh --missing)
+  if [ -z "$missing" ]; then
+    note "all are there"
+    return 0
+  fi
+  note "will install, with what they need:"
+  note "$(fold -s -w 90 <<<"$missing" | sed '2,$s/^/      /')"
   quietly configs/install_packages.sh
 }
 
@@ -180,7 +195,7 @@ run_daemon() {
   if is_ready; then
     note "already running"
   elif pid=$(daemon_pid); then
-    die "a daemon (pid $pid) runs on $state but does not answer on $url; stop it with: $0 stop"
+    die "a daemon (pid $pid) runs on $state but does not answer on $url; stop it with: configs/quickstart.sh stop"
   else
     start_daemon
     note "started, pid $(cat "$state/coppice.pid"), log in $state/coppice.log"
@@ -267,7 +282,7 @@ The tree of images (each is a whole file system; every branch still has what its
 
 API     $url
 Token   $token_file
-Stop    $0 stop
+Stop    ${COPPICE_STATE+COPPICE_STATE=$state }$PWD/configs/quickstart.sh stop
 
 Go on with:
 

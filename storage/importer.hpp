@@ -27,8 +27,8 @@ struct imported {
 /// file. Modes, owners, mtimes, hard links, symbolic links, devices, fifos and xattrs are kept;
 /// whiteouts (`.wh.NAME`, `.wh..wh..opq`) hide what is below them. Names that leave the root are
 /// refused. Parses hostile bytes: runs in a worker process. Failures say which layer and entry.
-/// unsupported: no linux/amd64 manifest, or a layer type that we do not know; conflict: `out` exists.
-/// While it runs, a sparse raw disk of the content's size lies beside `out`, as `out`.raw.
+/// unsupported: no linux/amd64 manifest, or a layer type that we do not know; conflict: `out`
+/// exists. While it runs, a sparse raw disk of the content's size lies beside `out`, as `out`.raw.
 result<imported> import_oci_layout(const std::filesystem::path& layout,
                                    const std::filesystem::path& out, const import_limits& limits);
 

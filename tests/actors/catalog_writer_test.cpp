@@ -12,27 +12,12 @@ struct fixture : test::node_fixture {
   int refused = 0;
 
   template <class Answer, class Request>
-  void ask_later(const frame<Request>& request) {
-    auto& asking = dynamic_cast<caf::event_based_actor&>(
-      *caf::actor_cast<caf::abstract_actor*>(asker));
-    asking.request(writer, caf::infinite, request)
-      .then([this](const frame<Answer>&) { ++answered; },
-            [this](const caf::error&) { ++refused; });
+  void count(const frame<Request>& request) {
+    ask_later<Answer>(writer, request, [this](bool ok) { ++(ok ? answered : refused); });
   }
 
   std::uint64_t commits() {
     return state_of<catalog_writer_state>(writer).commits();
-  }
-
-  caf::actor asker = sys.spawn([](caf::event_based_actor*) -> caf::behavior {
-    return {[](int) {
-      // lives until the end of the test
-    }};
-  });
-
-  ~fixture() {
-    self->send_exit(asker, caf::exit_reason::user_shutdown);
-    drain();
   }
 };
 
@@ -45,7 +30,7 @@ BOOST_AUTO_TEST_CASE(changes_that_wait_together_share_one_commit) {
   for (int i = 0; i < 64; ++i) {
     auto record = instance_record(uuid::random(), uuid::random());
     auto view = record.view();
-    ask_later<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
+    count<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
   }
   drain();
   BOOST_TEST(answered == 64);
@@ -62,9 +47,9 @@ BOOST_AUTO_TEST_CASE(a_refused_change_does_not_harm_its_neighbours) {
     r.setTag("x");
     uuid::random().to(r.initImage());
   });
-  ask_later<proto::ImageRow>(bad_tag);
-  ask_later<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
-  ask_later<proto::ImageRow>(bad_tag);
+  count<proto::ImageRow>(bad_tag);
+  count<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
+  count<proto::ImageRow>(bad_tag);
   drain();
   BOOST_TEST(answered == 1);
   BOOST_TEST(refused == 2);
@@ -76,7 +61,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_answered_before_the_commit) {
   drain();
   auto record = instance_record(uuid::random(), uuid::random());
   auto view = record.view();
-  ask_later<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
+  count<proto::Done>(make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
   while (answered == 0 && sched.try_run_once()) {
     BOOST_TEST((answered == 0 || commits() == 1u));
   }

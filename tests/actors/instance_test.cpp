@@ -5,6 +5,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <optional>
+#include <utility>
 
 namespace {
 
@@ -46,8 +47,10 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_scr
     [](const frame<proto::VmFailed>&) {
       // nop
     },
-    [](const frame<proto::VmStopped>&) {
-      // nop
+    [script](const frame<proto::VmStopped>& how) {
+      for (auto& s : std::exchange(script->waiting_stops, {})) {
+        s.deliver(how);
+      }
     },
     [](const frame<proto::GuestWritable>&) {
       // nop
@@ -267,9 +270,7 @@ BOOST_AUTO_TEST_CASE(an_abort_while_the_vm_closes_waits_until_it_is_gone) {
   drain();
   BOOST_TEST(said->gone == 0);
   BOOST_TEST((script->stops == std::vector<bool>{true, false}));
-  for (auto& s : script->waiting_stops) {
-    s.deliver(make_frame<proto::VmStopped>());
-  }
+  self->send(vm, make_frame<proto::VmStopped>());
   drain();
   BOOST_TEST(!said->outcome.has_value());
   BOOST_TEST((told->discarded == std::vector{result_image}));

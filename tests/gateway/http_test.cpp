@@ -5,6 +5,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
 using namespace coppice;
 using namespace coppice::test;
 
@@ -240,6 +248,49 @@ BOOST_AUTO_TEST_CASE(stopping_answers_what_waits_and_closes_the_rest) {
   BOOST_TEST(!answer.keep_alive);
   BOOST_TEST(idle.is_closed_by_server());
   BOOST_TEST(!std::filesystem::exists(folder / "admin.sock"));
+}
+
+BOOST_AUTO_TEST_CASE(many_clients_at_once_are_all_answered) {
+  constexpr int clients = 32;
+  constexpr int rounds = 40;
+  const auto port = running().port();
+  inside.paths["/f"] = {std::string(300'000, 'x'), {}, false, {}};
+  const auto download =
+      "/v1/inspect/" + inside.add_image("default", {}).text() + "/download?path=/f";
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < clients; ++i) {
+    threads.emplace_back([&, i] {
+      http_client client{port, "secret"};
+      for (int round = 0; round < rounds; ++round) {
+        bool is_large = (round + i) % 8 == 0;
+        auto answer = client.get(is_large ? download : "/v1/whoami");
+        answered += answer.status == 200 && (!is_large || answer.body.size() == 300'000) ? 1 : 0;
+      }
+    });
+  }
+  for (auto& thread : threads) {
+    thread.join();
+  }
+  BOOST_TEST(answered == clients * rounds);
+}
+
+BOOST_AUTO_TEST_CASE(clients_that_leave_at_any_moment_leave_nothing_behind) {
+  inside.paths["/f"] = {std::string(3'000'000, 'x'), {}, false, {}};
+  const auto download =
+      "/v1/inspect/" + inside.add_image("default", {}).text() + "/download?path=/f";
+  for (int i = 0; i < 40; ++i) {
+    auto client = this->client();
+    client.send(raw("GET " + (i % 2 == 0 ? download : std::string{"/v1/whoami"})));
+    if (i % 4 < 2) {
+      client.close();
+    }
+  }
+  std::unique_lock lock{inside.mutex};
+  auto is_over = inside.asked.wait_for(lock, std::chrono::seconds{20}, [&] {
+    return inside.inspect_paths.size() == 20 && inside.inspect_offsets.empty();
+  });
+  BOOST_TEST(is_over);
 }
 
 BOOST_AUTO_TEST_CASE(an_address_in_use_is_refused_by_name) {

@@ -92,6 +92,16 @@ frame<proto::ImagePage> list_images(inside_double& in, proto::ListImages::Reader
   });
 }
 
+frame<proto::OperationPage> list_operations(inside_double& in) {
+  return make_frame<proto::OperationPage>([&](auto root) {
+    auto rows = root.initRows(static_cast<capnp::uint>(in.operation_table.size()));
+    capnp::uint i = 0;
+    for (const auto& [id, record] : in.operation_table) {
+      rows.setWithCaveats(i++, *record.view());
+    }
+  });
+}
+
 frame<proto::EventPage> list_events(inside_double& in, proto::ListEvents::Reader request) {
   ++in.event_pages;
   const auto& all = in.event_table[uuid::from(request.getOperation())];
@@ -160,13 +170,7 @@ catalog_reader_actor::behavior_type reader(catalog_reader_actor::pointer, inside
       [in](const frame<proto::ListOperations>& f) {
         std::scoped_lock lock{in->mutex};
         in->operation_listings.push_back(f);
-        return make_frame<proto::OperationPage>([&](auto root) {
-          auto rows = root.initRows(static_cast<capnp::uint>(in->operation_table.size()));
-          capnp::uint i = 0;
-          for (const auto& [id, record] : in->operation_table) {
-            rows.setWithCaveats(i++, *record.view());
-          }
-        });
+        return list_operations(*in);
       },
       [in](const frame<proto::ListEvents>& f) {
         std::scoped_lock lock{in->mutex};

@@ -21,7 +21,7 @@ root_tar() {
   if [ ! -s "$cache/debian-python.tar" ]; then
     mkdir -p "$cache"
     echo "registry: making a Debian root file system with python3 from packages" >&2
-    mmdebstrap --quiet --variant=minbase --include=python3-minimal,libpython3-stdlib,ca-certificates \
+    mmdebstrap --quiet --format=tar --variant=minbase --include=python3-minimal,libpython3-stdlib,ca-certificates \
       bookworm "$cache/debian-python.tar.part" </dev/null
     mv "$cache/debian-python.tar.part" "$cache/debian-python.tar"
   fi

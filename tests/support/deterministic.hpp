@@ -5,6 +5,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/stateful_actor.hpp>
@@ -12,6 +13,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 namespace coppice::test {
@@ -58,6 +60,17 @@ struct deterministic {
     pending.receive([&](frame<Answer>& answer) { out = std::move(answer); },
                     [&](caf::error& error) { out = std::move(error); });
     return out;
+  }
+
+  /// Asks in the background; `then` gets whether it was answered, when it is.
+  template <class Answer, class Handle, class Request>
+  void ask_later(const Handle& handle, const frame<Request>& request,
+                 std::function<void(bool)> then) {
+    sys.spawn([handle, request, then](caf::event_based_actor* asker) {
+      asker->request(handle, caf::infinite, request)
+        .then([then](const frame<Answer>&) { then(true); },
+              [then](const caf::error&) { then(false); });
+    });
   }
 
   template <class State, class Handle>
