@@ -38,8 +38,8 @@ std::string first_line(const fs::path& file) {
 std::string ingredients(const settings& config) {
   utsname host{};
   ::uname(&host);
-  auto qemu = config.vm.qemu.find('/') == std::string::npos ? "/usr/bin/" + config.vm.qemu
-                                                            : config.vm.qemu;
+  auto qemu =
+      config.vm.qemu.find('/') == std::string::npos ? "/usr/bin/" + config.vm.qemu : config.vm.qemu;
   std::ostringstream out;
   out << "host " << host.release << ' ' << host.version << '\n'
       << "boot " << first_line("/proc/sys/kernel/random/boot_id") << '\n'
@@ -50,8 +50,7 @@ std::string ingredients(const settings& config) {
   return out.str();
 }
 
-std::optional<vmm::accelerator_verdict> remembered(const fs::path& file,
-                                                   const std::string& key) {
+std::optional<vmm::accelerator_verdict> remembered(const fs::path& file, const std::string& key) {
   std::ifstream in{file};
   std::string text{std::istreambuf_iterator<char>{in}, {}};
   auto end = text.find("verdict ");
@@ -92,8 +91,7 @@ vmm::machine_options machine_options_of(const settings& config) {
   return out;
 }
 
-result<vmm::accelerator_verdict> choose_accelerator(const settings& config,
-                                                    vmm::event_loop& loop) {
+result<vmm::accelerator_verdict> choose_accelerator(const settings& config, vmm::event_loop& loop) {
   if (config.vm.accelerator == "tcg") {
     return vmm::accelerator_verdict{vmm::accelerator::tcg, "configured (vm.accelerator = tcg)"};
   }
@@ -106,8 +104,8 @@ result<vmm::accelerator_verdict> choose_accelerator(const settings& config,
   }
   if (config.vm.accelerator == "kvm" && verdict->accel != vmm::accelerator::kvm) {
     return fail(vmm::ec::missing,
-                "vm.accelerator is kvm, but KVM cannot run a guest here: " + verdict->reason
-                  + " (set vm.accelerator to auto or tcg, or mend KVM)");
+                "vm.accelerator is kvm, but KVM cannot run a guest here: " + verdict->reason +
+                    " (set vm.accelerator to auto or tcg, or mend KVM)");
   }
   return *verdict;
 }

@@ -17,21 +17,21 @@ caf::result<frame<Answer>> catalog_writer_state::enqueue(Apply apply) {
   auto promise = self_->make_response_promise<frame<Answer>>();
   auto value = std::make_shared<frame<Answer>>();
   waiting_.push_back({
-    [value, apply = std::move(apply)](catalog::transaction& transaction) -> result<void> {
-      result<frame<Answer>> r = apply(transaction);
-      if (r.has_error()) {
-        return r.error();
-      }
-      *value = std::move(*r);
-      return {};
-    },
-    [value, promise](const failure* failed) mutable {
-      if (failed) {
-        promise.deliver(to_error(*failed));
-      } else {
-        promise.deliver(std::move(*value));
-      }
-    },
+      [value, apply = std::move(apply)](catalog::transaction& transaction) -> result<void> {
+        result<frame<Answer>> r = apply(transaction);
+        if (r.has_error()) {
+          return r.error();
+        }
+        *value = std::move(*r);
+        return {};
+      },
+      [value, promise](const failure* failed) mutable {
+        if (failed) {
+          promise.deliver(to_error(*failed));
+        } else {
+          promise.deliver(std::move(*value));
+        }
+      },
   });
   if (waiting_.size() >= batch_max) {
     flush();
@@ -71,8 +71,8 @@ void catalog_writer_state::flush() {
     auto r = it->apply(*transaction);
     if (r.has_error()) {
       auto reason = r.error();
-      if (reason.code == storage::ec::not_found || reason.code == storage::ec::conflict
-          || reason.code == storage::ec::unsupported) {
+      if (reason.code == storage::ec::not_found || reason.code == storage::ec::conflict ||
+          reason.code == storage::ec::unsupported) {
         it->tell(&reason); // refused without harm to the transaction
         continue;
       }
@@ -111,43 +111,43 @@ catalog_writer_state::make_behavior(std::shared_ptr<storage::catalog> opened) {
     return make_frame<proto::Done>();
   };
   return {
-    [this, done](const frame<proto::PutOperation>& r) {
-      return enqueue<proto::Done>([r, done](transaction& t) {
-        auto view = r.view();
-        return done(t.put_operation(view->getRecord()));
-      });
-    },
-    [this, done](const frame<proto::AppendEvents>& r) {
-      return enqueue<proto::Done>([r, done](transaction& t) {
-        auto view = r.view();
-        return done(t.append_events(uuid::from(view->getOperation()), view->getEvents()));
-      });
-    },
-    [this, done](const frame<proto::FinishOperation>& r) {
-      return enqueue<proto::Done>([r, done](transaction& t) {
-        auto view = r.view();
-        return done(t.finish_operation(*view));
-      });
-    },
-    [this](const frame<proto::SetTag>& r) {
-      return enqueue<proto::ImageRow>([r](transaction& t) {
-        auto view = r.view();
-        return t.set_tag(*view);
-      });
-    },
-    [this, done](const frame<proto::RemoveTag>& r) {
-      return enqueue<proto::Done>([r, done](transaction& t) {
-        auto view = r.view();
-        return done(t.remove_tag(*view));
-      });
-    },
-    [this](const frame<proto::PutFile>& r) {
-      return enqueue<proto::FileRecord>([r](transaction& t) {
-        auto view = r.view();
-        return t.put_file(*view);
-      });
-    },
-    [this](const frame<proto::Tick>&) { flush(); },
+      [this, done](const frame<proto::PutOperation>& r) {
+        return enqueue<proto::Done>([r, done](transaction& t) {
+          auto view = r.view();
+          return done(t.put_operation(view->getRecord()));
+        });
+      },
+      [this, done](const frame<proto::AppendEvents>& r) {
+        return enqueue<proto::Done>([r, done](transaction& t) {
+          auto view = r.view();
+          return done(t.append_events(uuid::from(view->getOperation()), view->getEvents()));
+        });
+      },
+      [this, done](const frame<proto::FinishOperation>& r) {
+        return enqueue<proto::Done>([r, done](transaction& t) {
+          auto view = r.view();
+          return done(t.finish_operation(*view));
+        });
+      },
+      [this](const frame<proto::SetTag>& r) {
+        return enqueue<proto::ImageRow>([r](transaction& t) {
+          auto view = r.view();
+          return t.set_tag(*view);
+        });
+      },
+      [this, done](const frame<proto::RemoveTag>& r) {
+        return enqueue<proto::Done>([r, done](transaction& t) {
+          auto view = r.view();
+          return done(t.remove_tag(*view));
+        });
+      },
+      [this](const frame<proto::PutFile>& r) {
+        return enqueue<proto::FileRecord>([r](transaction& t) {
+          auto view = r.view();
+          return t.put_file(*view);
+        });
+      },
+      [this](const frame<proto::Tick>&) { flush(); },
   };
 }
 

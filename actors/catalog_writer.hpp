@@ -23,9 +23,8 @@ namespace coppice {
 /// Blocks on the disk: spawned detached.
 class catalog_writer_state {
 public:
-  explicit catalog_writer_state(
-    catalog_writer_actor::stateful_pointer<catalog_writer_state> self)
-    : self_{self} {}
+  explicit catalog_writer_state(catalog_writer_actor::stateful_pointer<catalog_writer_state> self)
+      : self_{self} {}
 
   catalog_writer_actor::behavior_type make_behavior(std::shared_ptr<storage::catalog> catalog);
 

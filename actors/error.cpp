@@ -10,38 +10,38 @@ namespace coppice {
 
 std::string_view to_string(ec code) {
   switch (code) {
-    case ec::none:
-      return "none";
-    case ec::invalid:
-      return "invalid";
-    case ec::not_found:
-      return "not_found";
-    case ec::conflict:
-      return "conflict";
-    case ec::gone:
-      return "gone";
-    case ec::wrong_type:
-      return "wrong_type";
-    case ec::too_large:
-      return "too_large";
-    case ec::busy:
-      return "busy";
-    case ec::unauthorised:
-      return "unauthorised";
-    case ec::damaged:
-      return "damaged";
-    case ec::cancelled:
-      return "cancelled";
-    case ec::stopping:
-      return "stopping";
-    case ec::registry:
-      return "registry";
-    case ec::storage:
-      return "storage";
-    case ec::vm:
-      return "vm";
-    case ec::internal:
-      return "internal";
+  case ec::none:
+    return "none";
+  case ec::invalid:
+    return "invalid";
+  case ec::not_found:
+    return "not_found";
+  case ec::conflict:
+    return "conflict";
+  case ec::gone:
+    return "gone";
+  case ec::wrong_type:
+    return "wrong_type";
+  case ec::too_large:
+    return "too_large";
+  case ec::busy:
+    return "busy";
+  case ec::unauthorised:
+    return "unauthorised";
+  case ec::damaged:
+    return "damaged";
+  case ec::cancelled:
+    return "cancelled";
+  case ec::stopping:
+    return "stopping";
+  case ec::registry:
+    return "registry";
+  case ec::storage:
+    return "storage";
+  case ec::vm:
+    return "vm";
+  case ec::internal:
+    return "internal";
   }
   return "unknown";
 }
@@ -58,8 +58,8 @@ std::string text_of(const caf::error& error) {
 }
 
 ec code_of(const caf::error& error) {
-  if (error.category() != error_category
-      || error.code() > static_cast<std::uint8_t>(ec::internal)) {
+  if (error.category() != error_category ||
+      error.code() > static_cast<std::uint8_t>(ec::internal)) {
     return ec::internal;
   }
   return static_cast<ec>(error.code());

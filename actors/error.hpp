@@ -14,21 +14,21 @@ namespace coppice {
 
 enum class ec : std::uint8_t {
   none = 0,
-  invalid,     ///< the request cannot be meant; the text names the field
-  not_found,   ///< no such image, tag, file, operation or path in this project
-  conflict,    ///< the state of the target does not allow it
-  gone,        ///< it existed, its content is not readable
-  wrong_type,  ///< a path exists but is not of the kind asked for
-  too_large,   ///< beyond a configured size
-  busy,        ///< a limit on concurrency is reached; nothing was started
-  unauthorised,///< no such token
-  damaged,     ///< an image contradicts itself
-  cancelled,   ///< by request
-  stopping,    ///< the server is shutting down
-  registry,    ///< an import failed for the registry's or the image's reasons
-  storage,     ///< the store could not do it: text has path and errno
-  vm,          ///< a virtual machine failed: text has its last console lines
-  internal,    ///< our defect
+  invalid,      ///< the request cannot be meant; the text names the field
+  not_found,    ///< no such image, tag, file, operation or path in this project
+  conflict,     ///< the state of the target does not allow it
+  gone,         ///< it existed, its content is not readable
+  wrong_type,   ///< a path exists but is not of the kind asked for
+  too_large,    ///< beyond a configured size
+  busy,         ///< a limit on concurrency is reached; nothing was started
+  unauthorised, ///< no such token
+  damaged,      ///< an image contradicts itself
+  cancelled,    ///< by request
+  stopping,     ///< the server is shutting down
+  registry,     ///< an import failed for the registry's or the image's reasons
+  storage,      ///< the store could not do it: text has path and errno
+  vm,           ///< a virtual machine failed: text has its last console lines
+  internal,     ///< our defect
 };
 
 std::string_view to_string(ec code);

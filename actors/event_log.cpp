@@ -36,8 +36,8 @@ void event_log::close_output() {
 
 bool event_log::add_output(std::uint32_t spid, bool is_stderr, std::span<const unsigned char> data,
                            std::int64_t at_unix_ns) {
-  bool joins = output_ && output_->spid == spid && output_->is_stderr == is_stderr
-               && output_->data.size() + data.size() <= output_event_bytes_max;
+  bool joins = output_ && output_->spid == spid && output_->is_stderr == is_stderr &&
+               output_->data.size() + data.size() <= output_event_bytes_max;
   auto cost = data.size() + (joins ? 0 : event_cost_bytes);
   if (logged_bytes_ + cost > log_bytes_max) {
     return false;

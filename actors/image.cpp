@@ -26,18 +26,18 @@ caf::result<frame<proto::ImageRow>> image_state::pin(const frame<proto::PinImage
   pins_.insert(operation);
   auto promise = self_->make_response_promise<frame<proto::ImageRow>>();
   self_->request(parts_->catalog, caf::infinite, look_up(view->getProject(), id_))
-    .then(
-      [this, promise](frame<proto::ImageRow>& row) mutable {
-        --looking_up_;
-        promise.deliver(std::move(row));
-        tell_if_idle();
-      },
-      [this, promise, operation](caf::error& error) mutable {
-        --looking_up_;
-        pins_.erase(operation);
-        promise.deliver(std::move(error));
-        tell_if_idle();
-      });
+      .then(
+          [this, promise](frame<proto::ImageRow>& row) mutable {
+            --looking_up_;
+            promise.deliver(std::move(row));
+            tell_if_idle();
+          },
+          [this, promise, operation](caf::error& error) mutable {
+            --looking_up_;
+            pins_.erase(operation);
+            promise.deliver(std::move(error));
+            tell_if_idle();
+          });
   return promise;
 }
 
@@ -60,21 +60,21 @@ image_state::open(const frame<proto::InspectOpen>& request) {
   auto view = request.view();
   auto promise = self_->make_response_promise<frame<proto::InspectSession>>();
   self_->request(parts_->catalog, caf::infinite, look_up(view->getProject(), id_))
-    .then(
-      [this, promise, request, ticket](const frame<proto::ImageRow>&) mutable {
-        --looking_up_;
-        auto number = ++last_session_;
-        // Its own thread: it waits for its worker's socket.
-        auto session = self_->spawn<caf::monitored + caf::detached>(
-          inspect_session, parts_->inspect, id_, number, std::move(ticket));
-        sessions_.emplace(number, session);
-        promise.delegate(session, request);
-      },
-      [this, promise](caf::error& error) mutable {
-        --looking_up_;
-        promise.deliver(std::move(error));
-        tell_if_idle();
-      });
+      .then(
+          [this, promise, request, ticket](const frame<proto::ImageRow>&) mutable {
+            --looking_up_;
+            auto number = ++last_session_;
+            // Its own thread: it waits for its worker's socket.
+            auto session = self_->spawn<caf::monitored + caf::detached>(
+                inspect_session, parts_->inspect, id_, number, std::move(ticket));
+            sessions_.emplace(number, session);
+            promise.delegate(session, request);
+          },
+          [this, promise](caf::error& error) mutable {
+            --looking_up_;
+            promise.deliver(std::move(error));
+            tell_if_idle();
+          });
   return promise;
 }
 
@@ -110,18 +110,18 @@ image_actor::behavior_type image_state::make_behavior(std::shared_ptr<const imag
     tell_if_idle();
   });
   return {
-    [this](const frame<proto::PinImage>& r) { return pin(r); },
-    [this](const frame<proto::UnpinImage>& r) { unpin(r); },
-    [this](const frame<proto::InspectOpen>& r) { return open(r); },
-    [this](const frame<proto::InspectNext>& r) { return read(r); },
-    [this](const frame<proto::InspectClose>& r) {
-      ++received_;
-      auto view = r.view();
-      if (auto it = sessions_.find(view->getSession()); it != sessions_.end()) {
-        self_->send(it->second, r);
-      }
-      tell_if_idle();
-    },
+      [this](const frame<proto::PinImage>& r) { return pin(r); },
+      [this](const frame<proto::UnpinImage>& r) { unpin(r); },
+      [this](const frame<proto::InspectOpen>& r) { return open(r); },
+      [this](const frame<proto::InspectNext>& r) { return read(r); },
+      [this](const frame<proto::InspectClose>& r) {
+        ++received_;
+        auto view = r.view();
+        if (auto it = sessions_.find(view->getSession()); it != sessions_.end()) {
+          self_->send(it->second, r);
+        }
+        tell_if_idle();
+      },
   };
 }
 

@@ -27,8 +27,8 @@ class image_state {
 public:
   explicit image_state(image_actor::stateful_pointer<image_state> self) : self_{self} {}
 
-  image_actor::behavior_type make_behavior(std::shared_ptr<const image_parts> parts,
-                                           const uuid& id, const images_actor& directory);
+  image_actor::behavior_type make_behavior(std::shared_ptr<const image_parts> parts, const uuid& id,
+                                           const images_actor& directory);
 
   static inline const char* name = "image";
 

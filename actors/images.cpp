@@ -7,8 +7,7 @@ namespace coppice {
 const image_actor& images_state::use(const uuid& id) {
   auto& e = live_[id];
   if (!e.actor) {
-    e.actor = self_->spawn<caf::monitored>(image, parts_, id,
-                                           caf::actor_cast<images_actor>(self_));
+    e.actor = self_->spawn<caf::monitored>(image, parts_, id, caf::actor_cast<images_actor>(self_));
   }
   ++e.sent;
   return e.actor;
@@ -28,27 +27,27 @@ images_actor::behavior_type images_state::make_behavior(std::shared_ptr<const im
     std::erase_if(live_, [&](const auto& e) { return e.second.actor == down.source; });
   });
   return {
-    [this](const frame<proto::PinImage>& r) {
-      auto view = r.view();
-      return self_->delegate(use(uuid::from(view->getImage())), r);
-    },
-    [this](const frame<proto::UnpinImage>& r) {
-      auto view = r.view();
-      self_->send(use(uuid::from(view->getImage())), r);
-    },
-    [this](const frame<proto::InspectOpen>& r) {
-      auto view = r.view();
-      return self_->delegate(use(uuid::from(view->getImage())), r);
-    },
-    [this](const frame<proto::InspectNext>& r) {
-      auto view = r.view();
-      return self_->delegate(use(uuid::from(view->getImage())), r);
-    },
-    [this](const frame<proto::InspectClose>& r) {
-      auto view = r.view();
-      self_->send(use(uuid::from(view->getImage())), r);
-    },
-    [this](const frame<proto::ImageIdle>& r) { idle(r); },
+      [this](const frame<proto::PinImage>& r) {
+        auto view = r.view();
+        return self_->delegate(use(uuid::from(view->getImage())), r);
+      },
+      [this](const frame<proto::UnpinImage>& r) {
+        auto view = r.view();
+        self_->send(use(uuid::from(view->getImage())), r);
+      },
+      [this](const frame<proto::InspectOpen>& r) {
+        auto view = r.view();
+        return self_->delegate(use(uuid::from(view->getImage())), r);
+      },
+      [this](const frame<proto::InspectNext>& r) {
+        auto view = r.view();
+        return self_->delegate(use(uuid::from(view->getImage())), r);
+      },
+      [this](const frame<proto::InspectClose>& r) {
+        auto view = r.view();
+        self_->send(use(uuid::from(view->getImage())), r);
+      },
+      [this](const frame<proto::ImageIdle>& r) { idle(r); },
   };
 }
 

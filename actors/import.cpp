@@ -40,8 +40,8 @@ std::vector<std::string> child_environment(const fs::path& scratch) {
 }
 
 std::string base64(std::string_view text) {
-  constexpr std::string_view digits
-    = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::string_view digits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < text.size(); i += 3) {
     unsigned group = 0;
@@ -63,30 +63,31 @@ fs::path import_state::layout() const {
   return given.size() > 0 ? fs::path{given.cStr()} : scratch() / "layout";
 }
 
-// -- the way ---------------------------------------------------------------------------------------
+// -- the way
+// ---------------------------------------------------------------------------------------
 
 void import_state::queue() {
   auto view = record_.view();
   self_
-    ->request(parts_->scheduler, caf::infinite, make_frame<proto::AcquireSlot>([&](auto r) {
-                id_.to(r.initOperation());
-                r.setProject(view->getProject());
-                r.setKind(proto::OperationKind::IMAGE_IMPORT);
-              }))
-    .then(
-      [this](const frame<proto::SlotGranted>& granted) {
-        if (at(import_stage::queued)) {
-          self_->send(operation_, make_frame<proto::OperationStarted>([&](auto r) {
-                        r.setSlotWaitUs(granted.view()->getWaitedUs());
-                      }));
-          prepare();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(import_stage::queued)) {
-          fail(text_of(e));
-        }
-      });
+      ->request(parts_->scheduler, caf::infinite, make_frame<proto::AcquireSlot>([&](auto r) {
+                  id_.to(r.initOperation());
+                  r.setProject(view->getProject());
+                  r.setKind(proto::OperationKind::IMAGE_IMPORT);
+                }))
+      .then(
+          [this](const frame<proto::SlotGranted>& granted) {
+            if (at(import_stage::queued)) {
+              self_->send(operation_, make_frame<proto::OperationStarted>([&](auto r) {
+                            r.setSlotWaitUs(granted.view()->getWaitedUs());
+                          }));
+              prepare();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(import_stage::queued)) {
+              fail(text_of(e));
+            }
+          });
 }
 
 void import_state::prepare() {
@@ -193,16 +194,16 @@ void import_state::run_child(vmm::child_options options) {
   auto weak = caf::actor_cast<caf::actor_addr>(self_);
   auto program = options.argv.front();
   auto started = vmm::child_process::start(
-    *parts_->loop, std::move(options), [weak](const vmm::child_exit& end) {
-      if (auto alive = caf::actor_cast<work_actor>(weak)) {
-        caf::anon_send(alive, make_frame<proto::ChildExited>([&](auto root) {
-                         root.setCode(end.code);
-                         root.setSignal(end.signal);
-                         root.setOutput({reinterpret_cast<const capnp::byte*>(end.output.data()),
-                                         end.output.size()});
-                       }));
-      }
-    });
+      *parts_->loop, std::move(options), [weak](const vmm::child_exit& end) {
+        if (auto alive = caf::actor_cast<work_actor>(weak)) {
+          caf::anon_send(alive, make_frame<proto::ChildExited>([&](auto root) {
+                           root.setCode(end.code);
+                           root.setSignal(end.signal);
+                           root.setOutput({reinterpret_cast<const capnp::byte*>(end.output.data()),
+                                           end.output.size()});
+                         }));
+        }
+      });
   if (started.has_error()) {
     fail("starting " + program + ": " + started.error().text);
     return;
@@ -227,8 +228,8 @@ void import_state::child_exited(const frame<proto::ChildExited>& message) {
     }
   } else if (at(import_stage::building)) {
     if (view->getSignal() >= 0) {
-      fail("the worker that builds the file system was killed by signal "
-           + std::to_string(view->getSignal()));
+      fail("the worker that builds the file system was killed by signal " +
+           std::to_string(view->getSignal()));
     } else {
       built();
     }
@@ -265,54 +266,53 @@ void import_state::match() {
   auto view = record_.view();
   auto answer = answer_.view();
   self_
-    ->request(parts_->catalog, caf::infinite, make_frame<proto::FindBySource>([&](auto r) {
-                r.setProject(view->getProject());
-                r.setDigest(answer->getImported().getSourceDigest());
-              }))
-    .then(
-      [this](const frame<proto::ImageRow>& row) {
-        if (at(import_stage::matching)) {
-          existing_ = uuid::from(row.view()->getImage().getId());
-          leave(); // the same image as before: nothing new is kept
-        }
-      },
-      [this](const caf::error& e) {
-        if (!at(import_stage::matching)) {
-          return;
-        }
-        if (code_of(e) == ec::not_found) {
-          seal();
-        } else {
-          fail(text_of(e));
-        }
-      });
+      ->request(parts_->catalog, caf::infinite, make_frame<proto::FindBySource>([&](auto r) {
+                  r.setProject(view->getProject());
+                  r.setDigest(answer->getImported().getSourceDigest());
+                }))
+      .then(
+          [this](const frame<proto::ImageRow>& row) {
+            if (at(import_stage::matching)) {
+              existing_ = uuid::from(row.view()->getImage().getId());
+              leave(); // the same image as before: nothing new is kept
+            }
+          },
+          [this](const caf::error& e) {
+            if (!at(import_stage::matching)) {
+              return;
+            }
+            if (code_of(e) == ec::not_found) {
+              seal();
+            } else {
+              fail(text_of(e));
+            }
+          });
 }
 
 void import_state::seal() {
   stage_ = import_stage::sealing;
   self_
-    ->request(parts_->store, caf::infinite, make_frame<proto::SealOverlay>([&](auto r) {
-                result_image_.to(r.initOverlay());
-              }))
-    .then(
-      [this](const frame<proto::OverlaySealed>& sealed) {
-        if (at(import_stage::sealing)) {
-          sealed_bytes_ = sealed.view()->getSizeBytes();
-          leave();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(import_stage::sealing)) {
-          fail("the file system could not be sealed: " + text_of(e));
-        }
-      });
+      ->request(parts_->store, caf::infinite,
+                make_frame<proto::SealOverlay>([&](auto r) { result_image_.to(r.initOverlay()); }))
+      .then(
+          [this](const frame<proto::OverlaySealed>& sealed) {
+            if (at(import_stage::sealing)) {
+              sealed_bytes_ = sealed.view()->getSizeBytes();
+              leave();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(import_stage::sealing)) {
+              fail("the file system could not be sealed: " + text_of(e));
+            }
+          });
 }
 
-// -- the end ---------------------------------------------------------------------------------------
+// -- the end
+// ---------------------------------------------------------------------------------------
 
 void import_state::fail(const std::string& text) {
-  self_->send(operation_,
-              make_frame<proto::OperationOutcome>([&](auto r) { r.setError(text); }));
+  self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) { r.setError(text); }));
   leave();
 }
 
@@ -349,7 +349,7 @@ void import_state::leave() {
 void import_state::give_back() {
   if (!sealed_bytes_) {
     caf::anon_send(parts_->store, make_frame<proto::DiscardOverlay>(
-                                    [&](auto r) { result_image_.to(r.initOverlay()); }));
+                                      [&](auto r) { result_image_.to(r.initOverlay()); }));
   }
   std::error_code error;
   fs::remove_all(scratch(), error);
@@ -374,27 +374,27 @@ work_actor::behavior_type import_state::make_behavior(std::shared_ptr<const impo
   result_image_ = result_image;
   queue();
   return {
-    [this](const frame<proto::AbortWork>&) {
-      if (!at(import_stage::leaving)) {
-        sealed_bytes_.reset();
-        existing_ = uuid{};
-        leave(); // the operation has decided the end itself
-      }
-    },
-    [](const frame<proto::FromGuest>&) {
-      return make_frame<proto::Done>(); // an instance's; never sent here
-    },
-    [](const frame<proto::VmFailed>&) {
-      // an instance's; never sent here
-    },
-    [this](const frame<proto::ChildExited>& m) { child_exited(m); },
-    [this](const frame<proto::Tick>&) {
-      if (!at(import_stage::leaving) && !at(import_stage::sealing)) {
-        auto view = record_.view();
-        fail("the import did not end within its timeout of "
-             + std::to_string(request_of(*view).getTimeoutSeconds()) + " seconds");
-      }
-    },
+      [this](const frame<proto::AbortWork>&) {
+        if (!at(import_stage::leaving)) {
+          sealed_bytes_.reset();
+          existing_ = uuid{};
+          leave(); // the operation has decided the end itself
+        }
+      },
+      [](const frame<proto::FromGuest>&) {
+        return make_frame<proto::Done>(); // an instance's; never sent here
+      },
+      [](const frame<proto::VmFailed>&) {
+        // an instance's; never sent here
+      },
+      [this](const frame<proto::ChildExited>& m) { child_exited(m); },
+      [this](const frame<proto::Tick>&) {
+        if (!at(import_stage::leaving) && !at(import_stage::sealing)) {
+          auto view = record_.view();
+          fail("the import did not end within its timeout of " +
+               std::to_string(request_of(*view).getTimeoutSeconds()) + " seconds");
+        }
+      },
   };
 }
 

@@ -24,9 +24,9 @@ struct import_parts {
   catalog_reader_actor catalog;
   store_actor store;
   scheduler_actor scheduler;
-  std::string program;              ///< this program: it is its own worker
+  std::string program; ///< this program: it is its own worker
   std::string skopeo = "skopeo";
-  std::filesystem::path tmp_dir;    ///< scratch folders are made below it
+  std::filesystem::path tmp_dir; ///< scratch folders are made below it
   std::function<std::filesystem::path(const uuid& overlay)> overlay_path;
   std::vector<std::string> insecure_registries;
   std::uint64_t content_bytes_max = 0;
@@ -105,7 +105,7 @@ work_actor::behavior_type import(work_actor::stateful_pointer<import_state> self
 /// the host defaults to docker.io, a single name to library/NAME, the tag to latest.
 struct registry_reference {
   std::string host;
-  std::string path;      ///< with tag or digest
+  std::string path; ///< with tag or digest
   std::string skopeo() const {
     return "docker://" + host + "/" + path;
   }

@@ -20,12 +20,12 @@ constexpr int worker_socket = 3; ///< descriptor number that the worker expects
 
 ec code_of(proto::InspectAnswer::Reason reason) {
   switch (reason) {
-    case proto::InspectAnswer::Reason::NOT_FOUND:
-      return ec::not_found;
-    case proto::InspectAnswer::Reason::WRONG_TYPE:
-      return ec::wrong_type;
-    case proto::InspectAnswer::Reason::DAMAGED:
-      return ec::damaged;
+  case proto::InspectAnswer::Reason::NOT_FOUND:
+    return ec::not_found;
+  case proto::InspectAnswer::Reason::WRONG_TYPE:
+    return ec::wrong_type;
+  case proto::InspectAnswer::Reason::DAMAGED:
+    return ec::damaged;
   }
   return ec::damaged;
 }
@@ -37,7 +37,9 @@ std::shared_ptr<void> session_limit::try_take() {
     taken_.fetch_sub(1);
     return nullptr;
   }
-  return {this, [keep = shared_from_this()](session_limit* limit) { limit->taken_.fetch_sub(1); }};
+  return {this, [keep = shared_from_this()](session_limit* limit) {
+            limit->taken_.fetch_sub(1);
+          }};
 }
 
 inspect_session_state::~inspect_session_state() {
@@ -60,10 +62,10 @@ result<void> inspect_session_state::start_worker() {
   options.argv = {parts_->program, "inspect-worker", "--state-dir", parts_->state_dir.string(),
                   "--image",       image_.text()};
   options.descriptors = {{ends[1], worker_socket}};
-  auto child = vmm::child_process::start(*parts_->loop, std::move(options),
-                                         [](const vmm::child_exit&) {
-                                           // its end is seen on the socket
-                                         });
+  auto child =
+      vmm::child_process::start(*parts_->loop, std::move(options), [](const vmm::child_exit&) {
+        // its end is seen on the socket
+      });
   ::close(ends[1]);
   if (child.has_error()) {
     return child.error();
@@ -73,8 +75,7 @@ result<void> inspect_session_state::start_worker() {
 }
 
 template <class Message>
-result<frame<proto::InspectAnswer>>
-inspect_session_state::exchange(const frame<Message>& message) {
+result<frame<proto::InspectAnswer>> inspect_session_state::exchange(const frame<Message>& message) {
   if (auto sent = storage::write_frame(socket_, message); sent.has_error()) {
     return sent.error();
   }
@@ -113,7 +114,7 @@ inspect_session_state::open(const frame<proto::InspectOpen>& request) {
   auto said = answer->view();
   if (said->isFailed()) {
     return end_with(
-      make_error(code_of(said->getFailed().getReason()), said->getFailed().getText().cStr()));
+        make_error(code_of(said->getFailed().getReason()), said->getFailed().getText().cStr()));
   }
   if (!said->isOpened()) {
     return end_with(make_error(ec::damaged, "the reader of the image broke its protocol"));
@@ -137,52 +138,44 @@ caf::result<frame<proto::InspectChunk>> inspect_session_state::read() {
   rearm();
   auto said = answer->view();
   switch (said->which()) {
-    case proto::InspectAnswer::ENTRIES:
-      return make_frame<proto::InspectChunk>(
-        [&](auto root) { root.setEntries(said->getEntries()); });
-    case proto::InspectAnswer::DATA:
-      return make_frame<proto::InspectChunk>([&](auto root) { root.setData(said->getData()); });
-    case proto::InspectAnswer::END:
-      self_->quit();
-      return make_frame<proto::InspectChunk>([](auto root) { root.setEnd(); });
-    case proto::InspectAnswer::FAILED:
-      self_->quit();
-      return make_error(code_of(said->getFailed().getReason()),
-                        said->getFailed().getText().cStr());
-    case proto::InspectAnswer::OPENED:
-      break;
+  case proto::InspectAnswer::ENTRIES:
+    return make_frame<proto::InspectChunk>([&](auto root) { root.setEntries(said->getEntries()); });
+  case proto::InspectAnswer::DATA:
+    return make_frame<proto::InspectChunk>([&](auto root) { root.setData(said->getData()); });
+  case proto::InspectAnswer::END:
+    self_->quit();
+    return make_frame<proto::InspectChunk>([](auto root) { root.setEnd(); });
+  case proto::InspectAnswer::FAILED:
+    self_->quit();
+    return make_error(code_of(said->getFailed().getReason()), said->getFailed().getText().cStr());
+  case proto::InspectAnswer::OPENED:
+    break;
   }
   self_->quit();
   return make_error(ec::damaged, "the reader of the image broke its protocol");
 }
 
 void inspect_session_state::rearm() {
-  self_->delayed_send(self_, parts_->idle_timeout, make_frame<proto::Tick>([&](auto r) {
-                        r.setGeneration(++generation_);
-                      }));
+  self_->delayed_send(self_, parts_->idle_timeout,
+                      make_frame<proto::Tick>([&](auto r) { r.setGeneration(++generation_); }));
 }
 
 inspect_session_actor::behavior_type
-inspect_session_state::make_behavior(std::shared_ptr<const inspect_parts> parts,
-                                     const uuid& image, std::uint64_t number,
-                                     std::shared_ptr<void> ticket) {
+inspect_session_state::make_behavior(std::shared_ptr<const inspect_parts> parts, const uuid& image,
+                                     std::uint64_t number, std::shared_ptr<void> ticket) {
   parts_ = std::move(parts);
   image_ = image;
   number_ = number;
   ticket_ = std::move(ticket);
   return {
-    [this](const frame<proto::InspectOpen>& r) {
-      return guarded([&]() { return open(r); });
-    },
-    [this](const frame<proto::InspectNext>&) {
-      return guarded([&]() { return read(); });
-    },
-    [this](const frame<proto::InspectClose>&) { self_->quit(); },
-    [this](const frame<proto::Tick>& t) {
-      if (t.view()->getGeneration() == generation_) {
-        self_->quit();
-      }
-    },
+      [this](const frame<proto::InspectOpen>& r) { return guarded([&]() { return open(r); }); },
+      [this](const frame<proto::InspectNext>&) { return guarded([&]() { return read(); }); },
+      [this](const frame<proto::InspectClose>&) { self_->quit(); },
+      [this](const frame<proto::Tick>& t) {
+        if (t.view()->getGeneration() == generation_) {
+          self_->quit();
+        }
+      },
   };
 }
 

@@ -51,8 +51,8 @@ struct inspect_parts {
 class inspect_session_state {
 public:
   explicit inspect_session_state(
-    inspect_session_actor::stateful_pointer<inspect_session_state> self)
-    : self_{self} {}
+      inspect_session_actor::stateful_pointer<inspect_session_state> self)
+      : self_{self} {}
   ~inspect_session_state();
   inspect_session_state(const inspect_session_state&) = delete;
   inspect_session_state& operator=(const inspect_session_state&) = delete;

@@ -34,98 +34,99 @@ constexpr std::uint64_t only_run = 1; ///< a VM takes one run in this version
 
 } // namespace
 
-// -- the way ---------------------------------------------------------------------------------------
+// -- the way
+// ---------------------------------------------------------------------------------------
 
 void instance_state::queue() {
   lap_ = self_->clock().now();
   auto view = record_.view();
   self_
-    ->request(parts_->scheduler, caf::infinite, make_frame<proto::AcquireSlot>([&](auto r) {
-                id_.to(r.initOperation());
-                r.setProject(view->getProject());
-                r.setKind(proto::OperationKind::INSTANCE);
-              }))
-    .then(
-      [this](const frame<proto::SlotGranted>&) {
-        if (!at(instance_stage::queued)) {
-          return;
-        }
-        auto waited = lap_us();
-        phases_ = edited(phases_, [&](auto p) { p.setQueueUs(waited); });
-        self_->send(operation_, make_frame<proto::OperationStarted>(
-                                  [&](auto r) { r.setSlotWaitUs(waited); }));
-        pin();
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::queued)) {
-          fail(text_of(e));
-        }
-      });
+      ->request(parts_->scheduler, caf::infinite, make_frame<proto::AcquireSlot>([&](auto r) {
+                  id_.to(r.initOperation());
+                  r.setProject(view->getProject());
+                  r.setKind(proto::OperationKind::INSTANCE);
+                }))
+      .then(
+          [this](const frame<proto::SlotGranted>&) {
+            if (!at(instance_stage::queued)) {
+              return;
+            }
+            auto waited = lap_us();
+            phases_ = edited(phases_, [&](auto p) { p.setQueueUs(waited); });
+            self_->send(operation_, make_frame<proto::OperationStarted>(
+                                        [&](auto r) { r.setSlotWaitUs(waited); }));
+            pin();
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::queued)) {
+              fail(text_of(e));
+            }
+          });
 }
 
 void instance_state::pin() {
   stage_ = instance_stage::pinning;
   auto view = record_.view();
   self_
-    ->request(parts_->images, caf::infinite, make_frame<proto::PinImage>([&](auto r) {
-                r.setProject(view->getProject());
-                image_.to(r.initImage());
-                id_.to(r.initOperation());
-              }))
-    .then(
-      [this](const frame<proto::ImageRow>& row) {
-        if (at(instance_stage::pinning)) {
-          parent_ = row;
-          attach();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::pinning)) {
-          fail("image " + image_.text() + ": " + text_of(e));
-        }
-      });
+      ->request(parts_->images, caf::infinite, make_frame<proto::PinImage>([&](auto r) {
+                  r.setProject(view->getProject());
+                  image_.to(r.initImage());
+                  id_.to(r.initOperation());
+                }))
+      .then(
+          [this](const frame<proto::ImageRow>& row) {
+            if (at(instance_stage::pinning)) {
+              parent_ = row;
+              attach();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::pinning)) {
+              fail("image " + image_.text() + ": " + text_of(e));
+            }
+          });
 }
 
 void instance_state::attach() {
   stage_ = instance_stage::attaching;
   self_
-    ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
-                result_image_.to(r.initOverlay());
-                image_.to(r.initParent());
-              }))
-    .then(
-      [this](const frame<proto::OverlayAttached>&) {
-        if (at(instance_stage::attaching)) {
-          phases_ = edited(phases_, [&](auto p) { p.setOverlayUs(lap_us()); });
-          boot();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::attaching)) {
-          fail("the overlay could not be made: " + text_of(e));
-        }
-      });
+      ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                  image_.to(r.initParent());
+                }))
+      .then(
+          [this](const frame<proto::OverlayAttached>&) {
+            if (at(instance_stage::attaching)) {
+              phases_ = edited(phases_, [&](auto p) { p.setOverlayUs(lap_us()); });
+              boot();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::attaching)) {
+              fail("the overlay could not be made: " + text_of(e));
+            }
+          });
 }
 
 void instance_state::boot() {
   stage_ = instance_stage::booting;
   vm_ = parts_->spawn_vm(self_);
   self_
-    ->request(vm_, caf::infinite, make_frame<proto::StartVm>([&](auto r) {
-                result_image_.to(r.initOverlay());
-                id_.to(r.initOperation());
-              }))
-    .then(
-      [this](const frame<proto::VmReady>& ready) {
-        if (at(instance_stage::booting)) {
-          order(ready);
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::booting)) {
-          fail("the microVM did not start: " + text_of(e));
-        }
-      });
+      ->request(vm_, caf::infinite, make_frame<proto::StartVm>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                  id_.to(r.initOperation());
+                }))
+      .then(
+          [this](const frame<proto::VmReady>& ready) {
+            if (at(instance_stage::booting)) {
+              order(ready);
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::booting)) {
+              fail("the microVM did not start: " + text_of(e));
+            }
+          });
 }
 
 void instance_state::order(const frame<proto::VmReady>& ready) {
@@ -165,40 +166,41 @@ void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
   }
   auto file = files[index];
   self_
-    ->request(parts_->store, caf::infinite, make_frame<proto::ReadBlob>([&](auto r) {
-                r.setSha256(file.getSha256());
-                r.setOffset(offset);
-                r.setMaxBytes(limits::transfer_chunk_bytes);
-              }))
-    .then(
-      [this, index, offset](const frame<proto::BlobChunk>& chunk) {
-        if (!at(instance_stage::preparing)) {
-          return;
-        }
-        auto current_view = record_.view();
-        auto current = request_of(*current_view).getFiles()[index];
-        auto data = chunk.view();
-        auto next_offset = offset + data->getData().size();
-        if (data->getData().size() == 0 && offset < current.getSizeBytes()) {
-          fail(std::string{"file "} + current.getPath().cStr() + ": the stored upload is too short");
-          return;
-        }
-        auto message = make_frame<proto::ToGuest>([&](auto m) {
-          m.setRun(only_run);
-          auto c = m.initFileChunk();
-          c.setIndex(index);
-          c.setData(data->getData());
-        });
-        auto whole = next_offset >= current.getSizeBytes();
-        send_to_guest(message, [this, index, next_offset, whole]() {
-          send_files(whole ? index + 1 : index, whole ? 0 : next_offset);
-        });
-      },
-      [this, path = std::string{file.getPath().cStr()}](const caf::error& e) {
-        if (at(instance_stage::preparing)) {
-          fail("file " + path + ": " + text_of(e));
-        }
-      });
+      ->request(parts_->store, caf::infinite, make_frame<proto::ReadBlob>([&](auto r) {
+                  r.setSha256(file.getSha256());
+                  r.setOffset(offset);
+                  r.setMaxBytes(limits::transfer_chunk_bytes);
+                }))
+      .then(
+          [this, index, offset](const frame<proto::BlobChunk>& chunk) {
+            if (!at(instance_stage::preparing)) {
+              return;
+            }
+            auto current_view = record_.view();
+            auto current = request_of(*current_view).getFiles()[index];
+            auto data = chunk.view();
+            auto next_offset = offset + data->getData().size();
+            if (data->getData().size() == 0 && offset < current.getSizeBytes()) {
+              fail(std::string{"file "} + current.getPath().cStr() +
+                   ": the stored upload is too short");
+              return;
+            }
+            auto message = make_frame<proto::ToGuest>([&](auto m) {
+              m.setRun(only_run);
+              auto c = m.initFileChunk();
+              c.setIndex(index);
+              c.setData(data->getData());
+            });
+            auto whole = next_offset >= current.getSizeBytes();
+            send_to_guest(message, [this, index, next_offset, whole]() {
+              send_files(whole ? index + 1 : index, whole ? 0 : next_offset);
+            });
+          },
+          [this, path = std::string{file.getPath().cStr()}](const caf::error& e) {
+            if (at(instance_stage::preparing)) {
+              fail("file " + path + ": " + text_of(e));
+            }
+          });
 }
 
 void instance_state::send_stdin(std::size_t offset) {
@@ -229,49 +231,47 @@ void instance_state::close() {
     succeed();
     return;
   }
-  self_
-    ->request(vm_, caf::infinite,
-              make_frame<proto::StopVm>([](auto r) { r.setGraceful(true); }))
-    .then(
-      [this](const frame<proto::VmStopped>& stopped) {
-        if (!at(instance_stage::closing)) {
-          return;
-        }
-        vm_ = nullptr;
-        phases_ = edited(phases_, [&](auto p) { p.setCloseUs(lap_us()); });
-        if (stopped.view()->getKilled()) {
-          fail("QEMU did not close the disk in time; what the command wrote is not kept");
-        } else {
-          seal();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::closing)) {
-          fail("the microVM could not be stopped: " + text_of(e));
-        }
-      });
+  self_->request(vm_, caf::infinite, make_frame<proto::StopVm>([](auto r) { r.setGraceful(true); }))
+      .then(
+          [this](const frame<proto::VmStopped>& stopped) {
+            if (!at(instance_stage::closing)) {
+              return;
+            }
+            vm_ = nullptr;
+            phases_ = edited(phases_, [&](auto p) { p.setCloseUs(lap_us()); });
+            if (stopped.view()->getKilled()) {
+              fail("QEMU did not close the disk in time; what the command wrote is not kept");
+            } else {
+              seal();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::closing)) {
+              fail("the microVM could not be stopped: " + text_of(e));
+            }
+          });
 }
 
 void instance_state::seal() {
   stage_ = instance_stage::sealing;
   self_
-    ->request(parts_->store, caf::infinite, make_frame<proto::SealOverlay>([&](auto r) {
-                result_image_.to(r.initOverlay());
-                image_.to(r.initParent());
-              }))
-    .then(
-      [this](const frame<proto::OverlaySealed>& sealed) {
-        if (at(instance_stage::sealing)) {
-          phases_ = edited(phases_, [&](auto p) { p.setSealUs(lap_us()); });
-          sealed_bytes_ = sealed.view()->getSizeBytes();
-          succeed();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::sealing)) {
-          fail("the file system could not be sealed: " + text_of(e));
-        }
-      });
+      ->request(parts_->store, caf::infinite, make_frame<proto::SealOverlay>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                  image_.to(r.initParent());
+                }))
+      .then(
+          [this](const frame<proto::OverlaySealed>& sealed) {
+            if (at(instance_stage::sealing)) {
+              phases_ = edited(phases_, [&](auto p) { p.setSealUs(lap_us()); });
+              sealed_bytes_ = sealed.view()->getSizeBytes();
+              succeed();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::sealing)) {
+              fail("the file system could not be sealed: " + text_of(e));
+            }
+          });
 }
 
 void instance_state::succeed() {
@@ -279,37 +279,37 @@ void instance_state::succeed() {
   leave();
 }
 
-// -- from the guest --------------------------------------------------------------------------------
+// -- from the guest
+// --------------------------------------------------------------------------------
 
-caf::result<frame<proto::Done>>
-instance_state::guest_said(const frame<proto::FromGuest>& message) {
+caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::FromGuest>& message) {
   auto view = message.view();
   if (view->getRun() != only_run) {
     return make_frame<proto::Done>();
   }
   switch (view->which()) {
-    case proto::FromGuest::STARTED:
-      started(view->getStarted());
-      break;
-    case proto::FromGuest::OUTPUT:
-      output(message);
-      break;
-    case proto::FromGuest::EXITED:
-      exited(view->getExited());
-      break;
-    case proto::FromGuest::FINISHED:
-      finished(view->getFinished());
-      break;
-    case proto::FromGuest::FAILED:
-      if (at(instance_stage::preparing)) {
-        auto why = view->getFailed();
-        fail(std::string{"the guest could not start the command ("} + why.getStage().cStr()
-             + "): " + why.getError().cStr());
-      }
-      break;
-    case proto::FromGuest::READY:
-    case proto::FromGuest::MOUNTED:
-      break;
+  case proto::FromGuest::STARTED:
+    started(view->getStarted());
+    break;
+  case proto::FromGuest::OUTPUT:
+    output(message);
+    break;
+  case proto::FromGuest::EXITED:
+    exited(view->getExited());
+    break;
+  case proto::FromGuest::FINISHED:
+    finished(view->getFinished());
+    break;
+  case proto::FromGuest::FAILED:
+    if (at(instance_stage::preparing)) {
+      auto why = view->getFailed();
+      fail(std::string{"the guest could not start the command ("} + why.getStage().cStr() +
+           "): " + why.getError().cStr());
+    }
+    break;
+  case proto::FromGuest::READY:
+  case proto::FromGuest::MOUNTED:
+    break;
   }
   return make_frame<proto::Done>();
 }
@@ -400,14 +400,15 @@ void instance_state::finished(proto::FromGuest::Finished::Reader message) {
   phases_ = edited(phases_, [&](auto p) { p.setUnmountUs(lap_us()); });
   auto view = record_.view();
   if (!message.getClean() && !request_of(*view).getDisposable()) {
-    fail(std::string{"the guest could not unmount its disk, what the command wrote is not kept: "}
-         + message.getError().cStr());
+    fail(std::string{"the guest could not unmount its disk, what the command wrote is not kept: "} +
+         message.getError().cStr());
     return;
   }
   close();
 }
 
-// -- the end ---------------------------------------------------------------------------------------
+// -- the end
+// ---------------------------------------------------------------------------------------
 
 void instance_state::fail(const std::string& text) {
   tell_outcome(&text);
@@ -490,17 +491,16 @@ void instance_state::leave() {
     // After the attach in the store's mailbox, so it finds whatever that made. QEMU may still have
     // the file open; its blocks are freed when QEMU is gone.
     caf::anon_send(parts_->store, make_frame<proto::DiscardOverlay>(
-                                    [&](auto r) { result_image_.to(r.initOverlay()); }));
+                                      [&](auto r) { result_image_.to(r.initOverlay()); }));
   }
   if (!vm_) {
     give_back();
     return;
   }
   self_
-    ->request(vm_, caf::infinite,
-              make_frame<proto::StopVm>([](auto r) { r.setGraceful(false); }))
-    .then([this](const frame<proto::VmStopped>&) { give_back(); },
-          [this](const caf::error&) { give_back(); }); // the supervisor is dead, and QEMU with it
+      ->request(vm_, caf::infinite, make_frame<proto::StopVm>([](auto r) { r.setGraceful(false); }))
+      .then([this](const frame<proto::VmStopped>&) { give_back(); },
+            [this](const caf::error&) { give_back(); }); // the supervisor is dead, and QEMU with it
 }
 
 void instance_state::give_back() {
@@ -523,17 +523,17 @@ std::uint64_t instance_state::lap_us() {
 void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
                                    std::function<void()> then) {
   self_->request(vm_, caf::infinite, message)
-    .then(
-      [this, then = std::move(then)](const frame<proto::Done>&) {
-        if (at(instance_stage::preparing) || at(instance_stage::executing)) {
-          then();
-        }
-      },
-      [this](const caf::error& e) {
-        if (at(instance_stage::preparing)) {
-          fail("the guest could not be reached: " + text_of(e));
-        }
-      });
+      .then(
+          [this, then = std::move(then)](const frame<proto::Done>&) {
+            if (at(instance_stage::preparing) || at(instance_stage::executing)) {
+              then();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::preparing)) {
+              fail("the guest could not be reached: " + text_of(e));
+            }
+          });
 }
 
 void instance_state::arm_deadline(std::chrono::milliseconds delay, std::string text) {
@@ -543,10 +543,10 @@ void instance_state::arm_deadline(std::chrono::milliseconds delay, std::string t
                       }));
 }
 
-work_actor::behavior_type
-instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
-                              const operation_actor& operation,
-                              frame<proto::OperationRecord> record, const uuid& result_image) {
+work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
+                                                        const operation_actor& operation,
+                                                        frame<proto::OperationRecord> record,
+                                                        const uuid& result_image) {
   parts_ = std::move(parts);
   operation_ = operation;
   record_ = std::move(record);
@@ -556,8 +556,8 @@ instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
   id_ = uuid::from(view->getId());
   auto request = request_of(*view);
   image_ = uuid::from(request.getImage());
-  auto keep = std::min(request.getProcess().getTruncateOutputAtBytes(),
-                       limits::output_kept_bytes_max);
+  auto keep =
+      std::min(request.getProcess().getTruncateOutputAtBytes(), limits::output_kept_bytes_max);
   stdout_ = output_meter{keep};
   stderr_ = output_meter{keep};
   self_->set_down_handler([this](const caf::down_msg& down) {
@@ -573,28 +573,28 @@ instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
   });
   queue();
   return {
-    [this](const frame<proto::AbortWork>&) { abort(); },
-    [this](const frame<proto::FromGuest>& m) { return guest_said(m); },
-    [this](const frame<proto::VmFailed>& m) {
-      if (!at(instance_stage::leaving) && !at(instance_stage::closing)) {
-        fail(std::string{"the microVM failed: "} + m.view()->getText().cStr());
-      }
-    },
-    [](const frame<proto::ChildExited>&) {
-      // an import's; never sent here
-    },
-    [this](const frame<proto::Tick>& t) {
-      if (t.view()->getGeneration() == deadline_generation_ && !at(instance_stage::leaving)) {
-        fail(deadline_text_);
-      }
-    },
+      [this](const frame<proto::AbortWork>&) { abort(); },
+      [this](const frame<proto::FromGuest>& m) { return guest_said(m); },
+      [this](const frame<proto::VmFailed>& m) {
+        if (!at(instance_stage::leaving) && !at(instance_stage::closing)) {
+          fail(std::string{"the microVM failed: "} + m.view()->getText().cStr());
+        }
+      },
+      [](const frame<proto::ChildExited>&) {
+        // an import's; never sent here
+      },
+      [this](const frame<proto::Tick>& t) {
+        if (t.view()->getGeneration() == deadline_generation_ && !at(instance_stage::leaving)) {
+          fail(deadline_text_);
+        }
+      },
   };
 }
 
 work_actor::behavior_type instance(work_actor::stateful_pointer<instance_state> self,
                                    std::shared_ptr<const instance_parts> parts,
-                                   operation_actor operation,
-                                   frame<proto::OperationRecord> record, uuid result_image) {
+                                   operation_actor operation, frame<proto::OperationRecord> record,
+                                   uuid result_image) {
   return self->state.make_behavior(std::move(parts), operation, std::move(record), result_image);
 }
 

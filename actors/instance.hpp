@@ -25,7 +25,7 @@ struct instance_parts {
   scheduler_actor scheduler;
   /// Spawns a VM as a monitored child of its owner.
   std::function<vm_actor(work_actor::pointer owner)> spawn_vm;
-  std::chrono::seconds stop_grace{20};   ///< after the command's own deadline
+  std::chrono::seconds stop_grace{20};    ///< after the command's own deadline
   std::chrono::seconds prepare_limit{60}; ///< mount and files, beside a second for each MiB
 };
 
@@ -125,7 +125,7 @@ private:
 
 work_actor::behavior_type instance(work_actor::stateful_pointer<instance_state> self,
                                    std::shared_ptr<const instance_parts> parts,
-                                   operation_actor operation,
-                                   frame<proto::OperationRecord> record, uuid result_image);
+                                   operation_actor operation, frame<proto::OperationRecord> record,
+                                   uuid result_image);
 
 } // namespace coppice

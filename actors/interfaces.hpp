@@ -33,151 +33,150 @@ using ask = typename caf::replies_to<frame<Request>>::template with<frame<Answer
 
 /// Reads the catalog: short read transactions, never blocks on the writer.
 using catalog_reader_actor = caf::typed_actor<
-  /// By the digest of its text. unauthorised: unknown or expired.
-  ask<proto::FindToken, proto::TokenRecord>,
-  /// One image with any one of its tags. not_found.
-  ask<proto::GetImage, proto::ImageRow>,
-  /// The image that carries exactly this tag. not_found.
-  ask<proto::ResolveTag, proto::ImageRow>,
-  /// A page, newest first; with a tag prefix the exact match first.
-  ask<proto::ListImages, proto::ImagePage>,
-  /// The whole record. not_found.
-  ask<proto::GetOperation, proto::OperationRecord>,
-  /// A page, newest first.
-  ask<proto::ListOperations, proto::OperationPage>,
-  /// A run of consecutive events.
-  ask<proto::ListEvents, proto::EventPage>,
-  /// By digest or id. not_found.
-  ask<proto::GetFile, proto::FileRecord>,
-  /// A page, latest upload first.
-  ask<proto::ListFiles, proto::FilePage>,
-  /// Every operation that is not terminal, of all projects, oldest first; used at start.
-  ask<proto::ListUnfinished, proto::UnfinishedPage>,
-  /// The newest image that was imported from this manifest. not_found.
-  ask<proto::FindBySource, proto::ImageRow>,
-  /// How many operations of a project hold a slot.
-  ask<proto::CountActive, proto::ActiveCounts>>;
+    /// By the digest of its text. unauthorised: unknown or expired.
+    ask<proto::FindToken, proto::TokenRecord>,
+    /// One image with any one of its tags. not_found.
+    ask<proto::GetImage, proto::ImageRow>,
+    /// The image that carries exactly this tag. not_found.
+    ask<proto::ResolveTag, proto::ImageRow>,
+    /// A page, newest first; with a tag prefix the exact match first.
+    ask<proto::ListImages, proto::ImagePage>,
+    /// The whole record. not_found.
+    ask<proto::GetOperation, proto::OperationRecord>,
+    /// A page, newest first.
+    ask<proto::ListOperations, proto::OperationPage>,
+    /// A run of consecutive events.
+    ask<proto::ListEvents, proto::EventPage>,
+    /// By digest or id. not_found.
+    ask<proto::GetFile, proto::FileRecord>,
+    /// A page, latest upload first.
+    ask<proto::ListFiles, proto::FilePage>,
+    /// Every operation that is not terminal, of all projects, oldest first; used at start.
+    ask<proto::ListUnfinished, proto::UnfinishedPage>,
+    /// The newest image that was imported from this manifest. not_found.
+    ask<proto::FindBySource, proto::ImageRow>,
+    /// How many operations of a project hold a slot.
+    ask<proto::CountActive, proto::ActiveCounts>>;
 
 /// The one writer. Requests that wait together share one durable transaction (group commit);
 /// each is answered after that commit.
 using catalog_writer_actor = caf::typed_actor<
-  ask<proto::PutOperation, proto::Done>, //
-  ask<proto::AppendEvents, proto::Done>,
-  /// Record, events, image and tag together; the password of an import is erased.
-  ask<proto::FinishOperation, proto::Done>,
-  /// Moves the tag if another image has it. not_found: no such image.
-  ask<proto::SetTag, proto::ImageRow>,
-  /// not_found: no such image, or the tag is not on it.
-  ask<proto::RemoveTag, proto::Done>,
-  /// Answers the record as stored: a known digest keeps its id and creation time.
-  ask<proto::PutFile, proto::FileRecord>,
-  /// Its own: commit what waits.
-  tell<proto::Tick>>;
+    ask<proto::PutOperation, proto::Done>, //
+    ask<proto::AppendEvents, proto::Done>,
+    /// Record, events, image and tag together; the password of an import is erased.
+    ask<proto::FinishOperation, proto::Done>,
+    /// Moves the tag if another image has it. not_found: no such image.
+    ask<proto::SetTag, proto::ImageRow>,
+    /// not_found: no such image, or the tag is not on it.
+    ask<proto::RemoveTag, proto::Done>,
+    /// Answers the record as stored: a known digest keeps its id and creation time.
+    ask<proto::PutFile, proto::FileRecord>,
+    /// Its own: commit what waits.
+    tell<proto::Tick>>;
 
 // -- store ---------------------------------------------------------------------------------------
 
 /// Owns the files of the store: overlays, sealed images, uploaded blobs.
 using store_actor = caf::typed_actor<
-  /// Makes an empty overlay over a sealed image. storage; not_found: the parent's file is missing.
-  ask<proto::AttachOverlay, proto::OverlayAttached>,
-  /// Checks header and file system, makes file and name durable. After the answer the image file
-  /// is in place; it counts only once the catalog has its record. damaged; storage.
-  ask<proto::SealOverlay, proto::OverlaySealed>,
-  /// Removes an overlay, or a sealed file whose record was never committed.
-  ask<proto::DiscardOverlay, proto::Done>,
-  /// Uploads: begin, append one chunk at a time, finish (or abort). Idle uploads are dropped.
-  ask<proto::BeginBlob, proto::BlobUpload>, //
-  ask<proto::AppendBlob, proto::Done>,      //
-  ask<proto::FinishBlob, proto::BlobStored>, tell<proto::AbortBlob>,
-  /// A piece of a stored blob; empty at its end. not_found.
-  ask<proto::ReadBlob, proto::BlobChunk>>;
+    /// Makes an empty overlay over a sealed image. storage; not_found: the parent's file is
+    /// missing.
+    ask<proto::AttachOverlay, proto::OverlayAttached>,
+    /// Checks header and file system, makes file and name durable. After the answer the image file
+    /// is in place; it counts only once the catalog has its record. damaged; storage.
+    ask<proto::SealOverlay, proto::OverlaySealed>,
+    /// Removes an overlay, or a sealed file whose record was never committed.
+    ask<proto::DiscardOverlay, proto::Done>,
+    /// Uploads: begin, append one chunk at a time, finish (or abort). Idle uploads are dropped.
+    ask<proto::BeginBlob, proto::BlobUpload>, //
+    ask<proto::AppendBlob, proto::Done>,      //
+    ask<proto::FinishBlob, proto::BlobStored>, tell<proto::AbortBlob>,
+    /// A piece of a stored blob; empty at its end. not_found.
+    ask<proto::ReadBlob, proto::BlobChunk>>;
 
 // -- images --------------------------------------------------------------------------------------
 
 /// One image in use: its pins and inspect sessions. Ends when it has neither.
-using image_actor = caf::typed_actor<
-  ask<proto::PinImage, proto::ImageRow>, //
-  tell<proto::UnpinImage>,
-  /// Starts a reader process on one path. not_found, wrong_type, damaged, busy.
-  ask<proto::InspectOpen, proto::InspectSession>,
-  /// The next piece; one request at a time for a session.
-  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
+using image_actor =
+    caf::typed_actor<ask<proto::PinImage, proto::ImageRow>, //
+                     tell<proto::UnpinImage>,
+                     /// Starts a reader process on one path. not_found, wrong_type, damaged, busy.
+                     ask<proto::InspectOpen, proto::InspectSession>,
+                     /// The next piece; one request at a time for a session.
+                     ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
 
 /// One inspect session: a reader process and its socket. Ends at the end of the content, when it
 /// is closed, or when nobody asks for longer than the configured time.
-using inspect_session_actor = caf::typed_actor<
-  ask<proto::InspectOpen, proto::InspectSession>, //
-  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
-  /// Its own: nobody asked for a while.
-  tell<proto::Tick>>;
+using inspect_session_actor =
+    caf::typed_actor<ask<proto::InspectOpen, proto::InspectSession>, //
+                     ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+                     /// Its own: nobody asked for a while.
+                     tell<proto::Tick>>;
 
 /// The directory of image actors: spawns one for an image on first use and passes requests on.
-using images_actor = caf::typed_actor<
-  ask<proto::PinImage, proto::ImageRow>, //
-  tell<proto::UnpinImage>,               //
-  ask<proto::InspectOpen, proto::InspectSession>,
-  ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
-  /// From an image that nothing holds any more.
-  tell<proto::ImageIdle>>;
+using images_actor =
+    caf::typed_actor<ask<proto::PinImage, proto::ImageRow>, //
+                     tell<proto::UnpinImage>,               //
+                     ask<proto::InspectOpen, proto::InspectSession>,
+                     ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+                     /// From an image that nothing holds any more.
+                     tell<proto::ImageIdle>>;
 
 // -- operations ----------------------------------------------------------------------------------
 
 /// The durable record of one piece of work: its state, its event log, its cancellation.
 using operation_actor = caf::typed_actor<
-  /// Ends CANCELLED, durably, at once; the work is told to leave nothing. conflict: terminal.
-  ask<proto::CancelOperation, proto::OperationRecord>,
-  ask<proto::FlushOperation, proto::Done>,
-  /// From the work, in this order; output (only `output` messages, within the limits of what is
-  /// kept) any number of times.
-  tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::FromGuest>,
-  tell<proto::OperationOutcome>,
-  /// After outcome or abort: nothing of the work is left; the operation actor ends.
-  tell<proto::WorkGone>,
-  /// Its own: write output that waits; try a failed commit again.
-  tell<proto::Tick>>;
+    /// Ends CANCELLED, durably, at once; the work is told to leave nothing. conflict: terminal.
+    ask<proto::CancelOperation, proto::OperationRecord>, ask<proto::FlushOperation, proto::Done>,
+    /// From the work, in this order; output (only `output` messages, within the limits of what is
+    /// kept) any number of times.
+    tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::FromGuest>,
+    tell<proto::OperationOutcome>,
+    /// After outcome or abort: nothing of the work is left; the operation actor ends.
+    tell<proto::WorkGone>,
+    /// Its own: write output that waits; try a failed commit again.
+    tell<proto::Tick>>;
 
 /// The directory of live operations: makes them, brings them back at start, routes to them.
 using operations_actor = caf::typed_actor<
-  /// Answered when the PENDING record is durable. busy: too many wait.
-  ask<proto::StartOperation, proto::OperationRecord>,
-  /// not_found; conflict: it is terminal.
-  ask<proto::CancelOperation, proto::OperationRecord>, //
-  ask<proto::FlushOperation, proto::Done>>;
+    /// Answered when the PENDING record is durable. busy: too many wait.
+    ask<proto::StartOperation, proto::OperationRecord>,
+    /// not_found; conflict: it is terminal.
+    ask<proto::CancelOperation, proto::OperationRecord>, //
+    ask<proto::FlushOperation, proto::Done>>;
 
 /// The work of an operation: an instance (one command in one microVM) or an import. It begins by
 /// itself, reports to its operation, and obeys an abort at any point.
-using work_actor = caf::typed_actor<
-  tell<proto::AbortWork>,
-  /// What the guest said, checked by the machine; answered when it is dealt with, so that a flood
-  /// waits in the guest.
-  ask<proto::FromGuest, proto::Done>, tell<proto::VmFailed>,
-  /// From the helper processes of an import.
-  tell<proto::ChildExited>,
-  /// Its own: a deadline.
-  tell<proto::Tick>>;
+using work_actor = caf::typed_actor<tell<proto::AbortWork>,
+                                    /// What the guest said, checked by the machine; answered when
+                                    /// it is dealt with, so that a flood waits in the guest.
+                                    ask<proto::FromGuest, proto::Done>, tell<proto::VmFailed>,
+                                    /// From the helper processes of an import.
+                                    tell<proto::ChildExited>,
+                                    /// Its own: a deadline.
+                                    tell<proto::Tick>>;
 
 // -- scheduler -----------------------------------------------------------------------------------
 
 /// Grants slots in order of arrival, up to the configured numbers of VMs and imports.
 using scheduler_actor = caf::typed_actor<
-  /// Answered when the slot is granted; cancelled: released while it waited.
-  ask<proto::AcquireSlot, proto::SlotGranted>, tell<proto::ReleaseSlot>,
-  /// No VM slot is granted before this.
-  tell<proto::SlotsReady>>;
+    /// Answered when the slot is granted; cancelled: released while it waited.
+    ask<proto::AcquireSlot, proto::SlotGranted>, tell<proto::ReleaseSlot>,
+    /// No VM slot is granted before this.
+    tell<proto::SlotsReady>>;
 
 // -- virtual machines ----------------------------------------------------------------------------
 
 /// Supervisor of one QEMU process. Its owner starts it once and stops it once; when the owner or
 /// the daemon dies, the process dies.
 using vm_actor = caf::typed_actor<
-  /// Boots and waits for the agent's READY. vm: with the last console lines.
-  ask<proto::StartVm, proto::VmReady>,
-  /// Answered when it is in the channel's queue: a guest that does not read holds its owner up.
-  ask<proto::ToGuest, proto::Done>,
-  /// Answered when the process is gone.
-  ask<proto::StopVm, proto::VmStopped>,
-  /// From its own machine.
-  tell<proto::FromGuest>, tell<proto::VmFailed>, tell<proto::VmStopped>,
-  tell<proto::GuestWritable>>;
+    /// Boots and waits for the agent's READY. vm: with the last console lines.
+    ask<proto::StartVm, proto::VmReady>,
+    /// Answered when it is in the channel's queue: a guest that does not read holds its owner up.
+    ask<proto::ToGuest, proto::Done>,
+    /// Answered when the process is gone.
+    ask<proto::StopVm, proto::VmStopped>,
+    /// From its own machine.
+    tell<proto::FromGuest>, tell<proto::VmFailed>, tell<proto::VmStopped>,
+    tell<proto::GuestWritable>>;
 
 } // namespace coppice

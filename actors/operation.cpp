@@ -12,18 +12,18 @@ namespace {
 
 std::string_view status_name(proto::OperationStatus status) {
   switch (status) {
-    case proto::OperationStatus::PENDING:
-      return "PENDING";
-    case proto::OperationStatus::ASSIGNED:
-      return "ASSIGNED";
-    case proto::OperationStatus::EXECUTING:
-      return "EXECUTING";
-    case proto::OperationStatus::SUCCESS:
-      return "SUCCESS";
-    case proto::OperationStatus::FAILED:
-      return "FAILED";
-    case proto::OperationStatus::CANCELLED:
-      return "CANCELLED";
+  case proto::OperationStatus::PENDING:
+    return "PENDING";
+  case proto::OperationStatus::ASSIGNED:
+    return "ASSIGNED";
+  case proto::OperationStatus::EXECUTING:
+    return "EXECUTING";
+  case proto::OperationStatus::SUCCESS:
+    return "SUCCESS";
+  case proto::OperationStatus::FAILED:
+    return "FAILED";
+  case proto::OperationStatus::CANCELLED:
+    return "CANCELLED";
   }
   return "unknown";
 }
@@ -37,7 +37,8 @@ bool is_plain(std::span<const unsigned char> data) {
 
 } // namespace
 
-// -- from the work ---------------------------------------------------------------------------------
+// -- from the work
+// ---------------------------------------------------------------------------------
 
 bool operation_state::advance(operation_event event) {
   auto following = stage_ == stage::live ? next(status_, event) : std::nullopt;
@@ -144,15 +145,16 @@ void operation_state::work_gone(bool in_order) {
 void operation_state::discard_result() {
   auto id = result_image_;
   self_
-    ->request(parts_->store, caf::infinite,
-              make_frame<proto::DiscardOverlay>([&](auto r) { id.to(r.initOverlay()); }))
-    .then([](const frame<proto::Done>&) {},
-          [id](const caf::error& e) {
-            log::warn("leftover stays until the next start", "image", id, "error", text_of(e));
-          });
+      ->request(parts_->store, caf::infinite,
+                make_frame<proto::DiscardOverlay>([&](auto r) { id.to(r.initOverlay()); }))
+      .then([](const frame<proto::Done>&) {},
+            [id](const caf::error& e) {
+              log::warn("leftover stays until the next start", "image", id, "error", text_of(e));
+            });
 }
 
-// -- the end ---------------------------------------------------------------------------------------
+// -- the end
+// ---------------------------------------------------------------------------------------
 
 void operation_state::finish(operation_event event, const std::string& error,
                              const frame<proto::OperationOutcome>* outcome) {
@@ -222,7 +224,8 @@ void operation_state::add_last_events(proto::OperationRecord::Reader end,
   });
 }
 
-// -- writing ---------------------------------------------------------------------------------------
+// -- writing
+// ---------------------------------------------------------------------------------------
 
 void operation_state::pump() {
   if (catalog_busy_) {
@@ -246,19 +249,19 @@ void operation_state::write_record() {
   record_changed_ = false;
   auto view = record_.view();
   self_
-    ->request(parts_->catalog, caf::infinite,
-              make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
-    .then(
-      [this](const frame<proto::Done>&) {
-        catalog_busy_ = false;
-        pump();
-      },
-      [this](const caf::error& e) {
-        // The work goes on: only its end must be durable, and that has its own retries.
-        log::warn("state not recorded", "operation", id_, "error", text_of(e));
-        catalog_busy_ = false;
-        pump();
-      });
+      ->request(parts_->catalog, caf::infinite,
+                make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
+      .then(
+          [this](const frame<proto::Done>&) {
+            catalog_busy_ = false;
+            pump();
+          },
+          [this](const caf::error& e) {
+            // The work goes on: only its end must be durable, and that has its own retries.
+            log::warn("state not recorded", "operation", id_, "error", text_of(e));
+            catalog_busy_ = false;
+            pump();
+          });
 }
 
 void operation_state::write_events() {
@@ -273,25 +276,25 @@ void operation_state::write_events() {
     }
   });
   self_->request(parts_->catalog, caf::infinite, std::move(request))
-    .then(
-      [this](const frame<proto::Done>&) {
-        catalog_busy_ = false;
-        log_.taken_is_durable();
-        pump();
-      },
-      [this](const caf::error& e) {
-        log::warn("events not recorded", "operation", id_, "error", text_of(e));
-        catalog_busy_ = false;
-        log_.taken_failed();
-        for (auto& f : std::exchange(flushes_, {})) {
-          f.deliver(e);
-        }
-        if (stage_ == stage::live) {
-          arm(timer::retry, commit_retry_delay);
-        } else {
-          pump();
-        }
-      });
+      .then(
+          [this](const frame<proto::Done>&) {
+            catalog_busy_ = false;
+            log_.taken_is_durable();
+            pump();
+          },
+          [this](const caf::error& e) {
+            log::warn("events not recorded", "operation", id_, "error", text_of(e));
+            catalog_busy_ = false;
+            log_.taken_failed();
+            for (auto& f : std::exchange(flushes_, {})) {
+              f.deliver(e);
+            }
+            if (stage_ == stage::live) {
+              arm(timer::retry, commit_retry_delay);
+            } else {
+              pump();
+            }
+          });
 }
 
 void operation_state::write_end() {
@@ -326,17 +329,17 @@ void operation_state::write_end() {
     r.setTag(end_->tag);
   });
   self_->request(parts_->catalog, caf::infinite, std::move(request))
-    .then(
-      [this](const frame<proto::Done>&) {
-        catalog_busy_ = false;
-        log_.taken_is_durable();
-        end_written();
-      },
-      [this](const caf::error& e) {
-        catalog_busy_ = false;
-        log_.taken_failed();
-        end_failed(e);
-      });
+      .then(
+          [this](const frame<proto::Done>&) {
+            catalog_busy_ = false;
+            log_.taken_is_durable();
+            end_written();
+          },
+          [this](const caf::error& e) {
+            catalog_busy_ = false;
+            log_.taken_failed();
+            end_failed(e);
+          });
 }
 
 void operation_state::end_written() {
@@ -385,15 +388,16 @@ void operation_state::end_failed(const caf::error& error) {
   quit_if_over();
 }
 
-// -- from clients and the directory ----------------------------------------------------------------
+// -- from clients and the directory
+// ----------------------------------------------------------------
 
 caf::result<frame<proto::OperationRecord>> operation_state::cancel() {
   if (stage_ == stage::parked) {
     return make_error(ec::stopping, "the server is shutting down");
   }
   if (stage_ != stage::live) {
-    return make_error(ec::conflict, "the operation has already ended as "
-                                      + std::string{status_name(status_)});
+    return make_error(ec::conflict,
+                      "the operation has already ended as " + std::string{status_name(status_)});
   }
   cancels_.push_back(self_->make_response_promise<frame<proto::OperationRecord>>());
   auto promise = cancels_.back();
@@ -461,20 +465,20 @@ operation_state::make_behavior(std::shared_ptr<const operation_parts> parts,
   });
   self_->set_exit_handler([this](const caf::exit_msg&) { shut_down(); });
   return {
-    [this](const frame<proto::CancelOperation>&) { return cancel(); },
-    [this](const frame<proto::FlushOperation>&) { return flush(); },
-    [this](const frame<proto::OperationStarted>& m) { started(m); },
-    [this](const frame<proto::OperationExecuting>& m) { executing(m); },
-    [this](const frame<proto::FromGuest>& m) { output(m); },
-    [this](const frame<proto::OperationOutcome>& m) { outcome(m); },
-    [this](const frame<proto::WorkGone>&) { work_gone(true); },
-    [this](const frame<proto::Tick>& t) {
-      auto view = t.view();
-      if (view->getTimer() == static_cast<std::uint32_t>(timer::flush)) {
-        flush_armed_ = false;
-      }
-      pump();
-    },
+      [this](const frame<proto::CancelOperation>&) { return cancel(); },
+      [this](const frame<proto::FlushOperation>&) { return flush(); },
+      [this](const frame<proto::OperationStarted>& m) { started(m); },
+      [this](const frame<proto::OperationExecuting>& m) { executing(m); },
+      [this](const frame<proto::FromGuest>& m) { output(m); },
+      [this](const frame<proto::OperationOutcome>& m) { outcome(m); },
+      [this](const frame<proto::WorkGone>&) { work_gone(true); },
+      [this](const frame<proto::Tick>& t) {
+        auto view = t.view();
+        if (view->getTimer() == static_cast<std::uint32_t>(timer::flush)) {
+          flush_armed_ = false;
+        }
+        pump();
+      },
   };
 }
 

@@ -28,7 +28,7 @@ struct operation_parts {
   /// image that it makes gets the id `result_image`.
   std::function<work_actor(operation_actor::pointer parent,
                            const frame<proto::OperationRecord>& record, const uuid& result_image)>
-    spawn_work;
+      spawn_work;
 };
 
 /// The durable record of one piece of work.
@@ -38,8 +38,7 @@ struct operation_parts {
 /// that is answered is durable; work that dies without a word ends as FAILED.
 class operation_state {
 public:
-  explicit operation_state(operation_actor::stateful_pointer<operation_state> self)
-    : self_{self} {}
+  explicit operation_state(operation_actor::stateful_pointer<operation_state> self) : self_{self} {}
 
   operation_actor::behavior_type make_behavior(std::shared_ptr<const operation_parts> parts,
                                                frame<proto::OperationRecord> record);

@@ -24,8 +24,8 @@ enum class operation_event : std::uint8_t {
 };
 
 constexpr bool is_terminal(proto::OperationStatus status) {
-  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED
-         || status == proto::OperationStatus::CANCELLED;
+  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED ||
+         status == proto::OperationStatus::CANCELLED;
 }
 
 /// The state after `event`, or nothing where the event cannot happen in `status`.
@@ -36,16 +36,16 @@ constexpr std::optional<proto::OperationStatus> next(proto::OperationStatus stat
     return std::nullopt;
   }
   switch (event) {
-    case operation_event::slot_granted:
-      return status == PENDING ? std::optional{ASSIGNED} : std::nullopt;
-    case operation_event::process_started:
-      return status == ASSIGNED ? std::optional{EXECUTING} : std::nullopt;
-    case operation_event::succeeded:
-      return status == PENDING ? std::nullopt : std::optional{SUCCESS};
-    case operation_event::failed:
-      return FAILED;
-    case operation_event::cancelled:
-      return CANCELLED;
+  case operation_event::slot_granted:
+    return status == PENDING ? std::optional{ASSIGNED} : std::nullopt;
+  case operation_event::process_started:
+    return status == ASSIGNED ? std::optional{EXECUTING} : std::nullopt;
+  case operation_event::succeeded:
+    return status == PENDING ? std::nullopt : std::optional{SUCCESS};
+  case operation_event::failed:
+    return FAILED;
+  case operation_event::cancelled:
+    return CANCELLED;
   }
   return std::nullopt;
 }

@@ -36,18 +36,18 @@ operations_state::start(const frame<proto::StartOperation>& request) {
   auto promise = self_->make_response_promise<frame<proto::OperationRecord>>();
   auto view = record.view();
   self_
-    ->request(parts_->catalog, caf::infinite,
-              make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
-    .then(
-      [this, record, promise](const frame<proto::Done>&) mutable {
-        --starting_;
-        run(record);
-        promise.deliver(record);
-      },
-      [this, promise](caf::error& error) mutable {
-        --starting_;
-        promise.deliver(std::move(error));
-      });
+      ->request(parts_->catalog, caf::infinite,
+                make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
+      .then(
+          [this, record, promise](const frame<proto::Done>&) mutable {
+            --starting_;
+            run(record);
+            promise.deliver(record);
+          },
+          [this, promise](caf::error& error) mutable {
+            --starting_;
+            promise.deliver(std::move(error));
+          });
   return promise;
 }
 
@@ -67,20 +67,20 @@ operations_state::cancel(const frame<proto::CancelOperation>& request) {
   auto promise = self_->make_response_promise<frame<proto::OperationRecord>>();
   // The record first: it says whose the operation is.
   self_
-    ->request(reader_, caf::infinite, make_frame<proto::GetOperation>([&](auto r) {
-                r.setProject(view->getProject());
-                r.setId(view->getId());
-              }))
-    .then(
-      [this, promise, request, id](const frame<proto::OperationRecord>&) mutable {
-        auto it = live_.find(id);
-        if (it == live_.end()) {
-          promise.deliver(make_error(ec::conflict, "the operation has already ended"));
-        } else {
-          promise.delegate(it->second, request);
-        }
-      },
-      [promise](caf::error& error) mutable { promise.deliver(std::move(error)); });
+      ->request(reader_, caf::infinite, make_frame<proto::GetOperation>([&](auto r) {
+                  r.setProject(view->getProject());
+                  r.setId(view->getId());
+                }))
+      .then(
+          [this, promise, request, id](const frame<proto::OperationRecord>&) mutable {
+            auto it = live_.find(id);
+            if (it == live_.end()) {
+              promise.deliver(make_error(ec::conflict, "the operation has already ended"));
+            } else {
+              promise.delegate(it->second, request);
+            }
+          },
+          [promise](caf::error& error) mutable { promise.deliver(std::move(error)); });
   return promise;
 }
 
@@ -127,14 +127,14 @@ void operations_state::end_interrupted(const frame<proto::OperationRecord>& reco
     completion.setError(reason);
   });
   self_->request(parts_->catalog, caf::infinite, std::move(request))
-    .await(
-      [id](const frame<proto::Done>&) {
-        log::warn("interrupted operation ended as FAILED", "operation", id);
-      },
-      [id](const caf::error& e) {
-        log::error("interrupted operation could not be ended", "operation", id, "error",
-                   text_of(e));
-      });
+      .await(
+          [id](const frame<proto::Done>&) {
+            log::warn("interrupted operation ended as FAILED", "operation", id);
+          },
+          [id](const caf::error& e) {
+            log::error("interrupted operation could not be ended", "operation", id, "error",
+                       text_of(e));
+          });
 }
 
 void operations_state::shut_down() {
@@ -162,15 +162,15 @@ operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
   self_->set_exit_handler([this](const caf::exit_msg&) { shut_down(); });
   // await: nothing else is handled before the past is settled.
   self_->request(reader_, caf::infinite, make_frame<proto::ListUnfinished>())
-    .await([this](const frame<proto::UnfinishedPage>& page) { recover(page); },
-           [this](const caf::error& e) {
-             log::error("unfinished operations could not be read", "error", text_of(e));
-             self_->quit(e);
-           });
+      .await([this](const frame<proto::UnfinishedPage>& page) { recover(page); },
+             [this](const caf::error& e) {
+               log::error("unfinished operations could not be read", "error", text_of(e));
+               self_->quit(e);
+             });
   return {
-    [this](const frame<proto::StartOperation>& r) { return start(r); },
-    [this](const frame<proto::CancelOperation>& r) { return cancel(r); },
-    [this](const frame<proto::FlushOperation>& r) { return flush(r); },
+      [this](const frame<proto::StartOperation>& r) { return start(r); },
+      [this](const frame<proto::CancelOperation>& r) { return cancel(r); },
+      [this](const frame<proto::FlushOperation>& r) { return flush(r); },
   };
 }
 

@@ -22,7 +22,7 @@ namespace coppice {
 class operations_state {
 public:
   explicit operations_state(operations_actor::stateful_pointer<operations_state> self)
-    : self_{self} {}
+      : self_{self} {}
 
   operations_actor::behavior_type make_behavior(std::shared_ptr<const operation_parts> parts,
                                                 const catalog_reader_actor& reader,

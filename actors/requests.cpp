@@ -9,24 +9,24 @@ namespace {
 
 ec translate(storage::ec code) {
   switch (code) {
-    case storage::ec::none:
-      return ec::none;
-    case storage::ec::not_found:
-      return ec::not_found;
-    case storage::ec::wrong_type:
-      return ec::wrong_type;
-    case storage::ec::damaged:
-    case storage::ec::not_clean:
-    case storage::ec::unsupported:
-      return ec::damaged;
-    case storage::ec::too_large:
-      return ec::too_large;
-    case storage::ec::conflict:
-      return ec::conflict;
-    case storage::ec::no_space:
-    case storage::ec::io:
-    case storage::ec::in_use:
-      return ec::storage;
+  case storage::ec::none:
+    return ec::none;
+  case storage::ec::not_found:
+    return ec::not_found;
+  case storage::ec::wrong_type:
+    return ec::wrong_type;
+  case storage::ec::damaged:
+  case storage::ec::not_clean:
+  case storage::ec::unsupported:
+    return ec::damaged;
+  case storage::ec::too_large:
+    return ec::too_large;
+  case storage::ec::conflict:
+    return ec::conflict;
+  case storage::ec::no_space:
+  case storage::ec::io:
+  case storage::ec::in_use:
+    return ec::storage;
   }
   return ec::internal;
 }

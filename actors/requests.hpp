@@ -51,8 +51,7 @@ auto guarded(Body&& body) -> decltype(body()) {
 template <class T, class Edit>
 frame<T> edited(const frame<T>& original, Edit&& edit) {
   auto view = original.view();
-  capnp::MallocMessageBuilder message{
-    static_cast<capnp::uint>(original.words().size() + 64)};
+  capnp::MallocMessageBuilder message{static_cast<capnp::uint>(original.words().size() + 64)};
   message.setRoot(*view);
   edit(message.getRoot<T>());
   return frame<T>{message};
@@ -61,8 +60,8 @@ frame<T> edited(const frame<T>& original, Edit&& edit) {
 /// Wall clock, for records and events only; deadlines use the actor system's steady clock.
 inline std::int64_t unix_now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
-           std::chrono::system_clock::now().time_since_epoch())
-    .count();
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 /// Microseconds between two points of the steady clock, never negative.

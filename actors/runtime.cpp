@@ -95,9 +95,9 @@ caf::behavior watch(caf::stateful_actor<watch_state>* self, std::vector<caf::act
     bell->ring("an essential part of the node died: " + to_string(down.reason));
   });
   return {
-    [](int) {
-      // takes no messages; here because an actor without a behaviour ends
-    },
+      [](int) {
+        // takes no messages; here because an actor without a behaviour ends
+      },
   };
 }
 
@@ -105,7 +105,7 @@ caf::behavior watch(caf::stateful_actor<watch_state>* self, std::vector<caf::act
 
 struct runtime::impl {
   impl(const settings& given, vmm::event_loop& event_loop, std::filesystem::path own_program)
-    : config{given}, loop{event_loop}, program{std::move(own_program)} {}
+      : config{given}, loop{event_loop}, program{std::move(own_program)} {}
 
   settings config;
   vmm::event_loop& loop;
@@ -177,7 +177,9 @@ std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
   imports->program = program.string();
   imports->skopeo = config.import.skopeo;
   imports->tmp_dir = config.state_dir / "tmp";
-  imports->overlay_path = [shared = files](const uuid& id) { return shared->overlay_path(id); };
+  imports->overlay_path = [shared = files](const uuid& id) {
+    return shared->overlay_path(id);
+  };
   imports->insecure_registries = config.import.insecure_registries;
   imports->content_bytes_max = config.import.content_bytes_max;
 
@@ -216,8 +218,7 @@ void runtime::impl::spawn() {
   image_shared->inspect = inspect;
   images_handle = system->spawn(images, image_shared);
 
-  operations_handle
-    = system->spawn(operations, work_parts(), reader, config.limits.pending_max);
+  operations_handle = system->spawn(operations, work_parts(), reader, config.limits.pending_max);
   std::vector<caf::actor_addr> essential{reader.address(),        writer.address(),
                                          store_handle.address(),  slots.address(),
                                          images_handle.address(), operations_handle.address()};
@@ -296,8 +297,9 @@ runtime::~runtime() {
 }
 
 coppice::services runtime::services() {
-  return {*impl_->system,           impl_->reader,        impl_->writer, impl_->store_handle,
-          impl_->images_handle, impl_->operations_handle, impl_->config};
+  return {*impl_->system,      impl_->reader,        impl_->writer,
+          impl_->store_handle, impl_->images_handle, impl_->operations_handle,
+          impl_->config};
 }
 
 void runtime::on_fatal(std::function<void(std::string)> callback) {

@@ -36,29 +36,29 @@ void scheduler_state::grant(lane& l) {
     l.waiting.pop_front();
     l.running.insert(next.operation);
     next.promise.deliver(make_frame<proto::SlotGranted>(
-      [&](auto root) { root.setWaitedUs(elapsed_us(next.since, self_->clock().now())); }));
+        [&](auto root) { root.setWaitedUs(elapsed_us(next.since, self_->clock().now())); }));
   }
 }
 
 scheduler_actor::behavior_type scheduler_state::make_behavior(std::uint32_t imports_max) {
   imports_.running_max = imports_max;
   return {
-    [this](const frame<proto::AcquireSlot>& r) { return acquire(r); },
-    [this](const frame<proto::ReleaseSlot>& r) {
-      auto view = r.view();
-      release(uuid::from(view->getOperation()));
-    },
-    [this](const frame<proto::SlotsReady>& r) {
-      auto view = r.view();
-      instances_.running_max = view->getRunningMax();
-      log::info("slots ready", "vms", instances_.running_max, "imports", imports_.running_max);
-      grant(instances_);
-    },
+      [this](const frame<proto::AcquireSlot>& r) { return acquire(r); },
+      [this](const frame<proto::ReleaseSlot>& r) {
+        auto view = r.view();
+        release(uuid::from(view->getOperation()));
+      },
+      [this](const frame<proto::SlotsReady>& r) {
+        auto view = r.view();
+        instances_.running_max = view->getRunningMax();
+        log::info("slots ready", "vms", instances_.running_max, "imports", imports_.running_max);
+        grant(instances_);
+      },
   };
 }
 
-scheduler_actor::behavior_type
-scheduler(scheduler_actor::stateful_pointer<scheduler_state> self, std::uint32_t imports_max) {
+scheduler_actor::behavior_type scheduler(scheduler_actor::stateful_pointer<scheduler_state> self,
+                                         std::uint32_t imports_max) {
   return self->state.make_behavior(imports_max);
 }
 

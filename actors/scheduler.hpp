@@ -23,8 +23,7 @@ namespace coppice {
 /// gives it back by its id, as often as it likes.
 class scheduler_state {
 public:
-  explicit scheduler_state(scheduler_actor::stateful_pointer<scheduler_state> self)
-    : self_{self} {}
+  explicit scheduler_state(scheduler_actor::stateful_pointer<scheduler_state> self) : self_{self} {}
 
   scheduler_actor::behavior_type make_behavior(std::uint32_t imports_max);
 
@@ -54,7 +53,7 @@ private:
   lane imports_;
 };
 
-scheduler_actor::behavior_type
-scheduler(scheduler_actor::stateful_pointer<scheduler_state> self, std::uint32_t imports_max);
+scheduler_actor::behavior_type scheduler(scheduler_actor::stateful_pointer<scheduler_state> self,
+                                         std::uint32_t imports_max);
 
 } // namespace coppice

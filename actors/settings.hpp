@@ -23,12 +23,12 @@ struct settings {
 
   struct {
     std::string qemu = "qemu-system-x86_64";
-    std::filesystem::path kernel;      ///< empty: guest/vmlinux beside the program
-    std::filesystem::path initramfs;   ///< empty: guest/initramfs.cpio beside the program
-    std::string accelerator = "auto";  ///< auto, kvm, tcg
+    std::filesystem::path kernel;     ///< empty: guest/vmlinux beside the program
+    std::filesystem::path initramfs;  ///< empty: guest/initramfs.cpio beside the program
+    std::string accelerator = "auto"; ///< auto, kvm, tcg
     std::uint32_t memory_mib = 256;
     std::uint32_t cpus = 1;
-    std::uint32_t running_max = 0;     ///< 0: cores under TCG, four times the cores under KVM
+    std::uint32_t running_max = 0; ///< 0: cores under TCG, four times the cores under KVM
     std::chrono::seconds boot_timeout{60};
     std::chrono::seconds probe_timeout{10};
     std::chrono::seconds stop_grace{20}; ///< host deadline = command's timeout + this
@@ -56,11 +56,14 @@ struct settings {
     std::string file;           ///< empty: standard error
   } log;
 
-  // -- derived -------------------------------------------------------------------------------------
+  // -- derived
+  // -------------------------------------------------------------------------------------
 
   std::filesystem::path kernel_path() const;
   std::filesystem::path initramfs_path() const;
-  std::filesystem::path admin_socket_path() const { return state_dir / "admin.sock"; }
+  std::filesystem::path admin_socket_path() const {
+    return state_dir / "admin.sock";
+  }
 };
 
 } // namespace coppice

@@ -31,7 +31,9 @@ caf::result<frame<proto::VmReady>> vm_state::start(const frame<proto::StartVm>& 
   auto view = request.view();
   operation_ = uuid::from(view->getOperation());
   auto self = caf::actor_cast<vm_actor>(self_);
-  auto forward = [](frame<proto::FromGuest> message) { return message; };
+  auto forward = [](frame<proto::FromGuest> message) {
+    return message;
+  };
   vmm::machine::callbacks on;
   on.on_ready = post_to(self, forward);
   on.on_message = post_to(self, forward);
@@ -43,8 +45,9 @@ caf::result<frame<proto::VmReady>> vm_state::start(const frame<proto::StartVm>& 
   });
   on.on_writable = post_to(self, []() { return make_frame<proto::GuestWritable>(); });
   started_at_ = self_->clock().now();
-  auto started = vmm::machine::start(*parts_->loop, parts_->machine,
-                                     parts_->disk_of(uuid::from(view->getOverlay())), std::move(on));
+  auto started =
+      vmm::machine::start(*parts_->loop, parts_->machine,
+                          parts_->disk_of(uuid::from(view->getOverlay())), std::move(on));
   if (started.has_error()) {
     stage_ = vm_stage::gone;
     return to_error(started.error());
@@ -63,21 +66,20 @@ void vm_state::guest_said(const frame<proto::FromGuest>& message) {
     if (stage_ == vm_stage::booting) {
       stage_ = vm_stage::ready;
       auto boot_us = elapsed_us(started_at_, self_->clock().now());
-      std::exchange(ready_, std::nullopt)
-        ->deliver(make_frame<proto::VmReady>([&](auto root) {
-          root.setBootUs(boot_us);
-          root.setKernel(view->getReady().getKernel());
-          root.setMachine(view->getReady().getMachine());
-          root.setAccelerator(std::string{vmm::to_string(parts_->machine.accel)});
-        }));
+      std::exchange(ready_, std::nullopt)->deliver(make_frame<proto::VmReady>([&](auto root) {
+        root.setBootUs(boot_us);
+        root.setKernel(view->getReady().getKernel());
+        root.setMachine(view->getReady().getMachine());
+        root.setAccelerator(std::string{vmm::to_string(parts_->machine.accel)});
+      }));
     }
     machine_->consumed(size);
     return;
   }
   auto machine = machine_;
   self_->request(owner_, caf::infinite, message)
-    .then([machine, size](const frame<proto::Done>&) { machine->consumed(size); },
-          [machine, size](const caf::error&) { machine->consumed(size); });
+      .then([machine, size](const frame<proto::Done>&) { machine->consumed(size); },
+            [machine, size](const caf::error&) { machine->consumed(size); });
 }
 
 caf::result<frame<proto::Done>> vm_state::send(const frame<proto::ToGuest>& message) {
@@ -160,13 +162,13 @@ vm_actor::behavior_type vm_state::make_behavior(std::shared_ptr<const vm_parts> 
     self_->quit(caf::exit_reason::user_shutdown); // kills the process with our state
   });
   return {
-    [this](const frame<proto::StartVm>& r) { return start(r); },
-    [this](const frame<proto::ToGuest>& m) { return send(m); },
-    [this](const frame<proto::StopVm>& r) { return stop(r); },
-    [this](const frame<proto::FromGuest>& m) { guest_said(m); },
-    [this](const frame<proto::VmFailed>& why) { failed(why); },
-    [this](const frame<proto::VmStopped>& how) { gone(how); },
-    [this](const frame<proto::GuestWritable>&) { writable(); },
+      [this](const frame<proto::StartVm>& r) { return start(r); },
+      [this](const frame<proto::ToGuest>& m) { return send(m); },
+      [this](const frame<proto::StopVm>& r) { return stop(r); },
+      [this](const frame<proto::FromGuest>& m) { guest_said(m); },
+      [this](const frame<proto::VmFailed>& why) { failed(why); },
+      [this](const frame<proto::VmStopped>& how) { gone(how); },
+      [this](const frame<proto::GuestWritable>&) { writable(); },
   };
 }
 

@@ -6,8 +6,8 @@
 #include <capnp/serialize.h>
 #include <kj/array.h>
 
-#include <cstring>
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,10 +32,10 @@ public:
   frame_base() = default;
 
   explicit frame_base(capnp::MessageBuilder& message)
-    : words_{std::make_shared<kj::Array<capnp::word>>(capnp::messageToFlatArray(message))} {}
+      : words_{std::make_shared<kj::Array<capnp::word>>(capnp::messageToFlatArray(message))} {}
 
   explicit frame_base(kj::Array<capnp::word> words)
-    : words_{std::make_shared<kj::Array<capnp::word>>(kj::mv(words))} {}
+      : words_{std::make_shared<kj::Array<capnp::word>>(kj::mv(words))} {}
 
   kj::ArrayPtr<const capnp::word> words() const {
     return words_ ? words_->asPtr() : kj::ArrayPtr<const capnp::word>{};
@@ -77,10 +77,10 @@ public:
   class reader_view {
   public:
     explicit reader_view(std::shared_ptr<const kj::Array<capnp::word>> words)
-      : words_{std::move(words)},
-        reader_{words_ ? words_->asPtr() : kj::ArrayPtr<const capnp::word>{},
-                reader_options(words_ ? words_->size() : 0)},
-        root_{reader_.template getRoot<T>()} {}
+        : words_{std::move(words)}, reader_{words_ ? words_->asPtr()
+                                                   : kj::ArrayPtr<const capnp::word>{},
+                                            reader_options(words_ ? words_->size() : 0)},
+          root_{reader_.template getRoot<T>()} {}
     reader_view(const reader_view&) = delete;
     reader_view& operator=(const reader_view&) = delete;
 
@@ -119,8 +119,8 @@ frame<T> make_frame() {
 /// A frame whose root is a deep copy of `reader`.
 template <class T>
 frame<T> copy_frame(typename T::Reader reader) {
-  capnp::MallocMessageBuilder message{
-    static_cast<capnp::uint>(std::min<std::uint64_t>(reader.totalSize().wordCount + 8, 1u << 20))};
+  capnp::MallocMessageBuilder message{static_cast<capnp::uint>(
+      std::min<std::uint64_t>(reader.totalSize().wordCount + 8, 1u << 20))};
   message.setRoot(reader);
   return frame<T>{message};
 }

@@ -15,28 +15,28 @@ public:
 
   std::string message(int code) const override {
     switch (static_cast<ec>(code)) {
-      case ec::none:
-        return "no error";
-      case ec::not_found:
-        return "not found";
-      case ec::wrong_type:
-        return "wrong type";
-      case ec::damaged:
-        return "damaged";
-      case ec::not_clean:
-        return "file system not cleanly unmounted";
-      case ec::unsupported:
-        return "unsupported";
-      case ec::too_large:
-        return "too large";
-      case ec::no_space:
-        return "no space";
-      case ec::io:
-        return "input/output error";
-      case ec::in_use:
-        return "in use";
-      case ec::conflict:
-        return "conflict";
+    case ec::none:
+      return "no error";
+    case ec::not_found:
+      return "not found";
+    case ec::wrong_type:
+      return "wrong type";
+    case ec::damaged:
+      return "damaged";
+    case ec::not_clean:
+      return "file system not cleanly unmounted";
+    case ec::unsupported:
+      return "unsupported";
+    case ec::too_large:
+      return "too large";
+    case ec::no_space:
+      return "no space";
+    case ec::io:
+      return "input/output error";
+    case ec::in_use:
+      return "in use";
+    case ec::conflict:
+      return "conflict";
     }
     return "unknown";
   }

@@ -9,16 +9,16 @@ namespace coppice::storage {
 /// What can go wrong in the store. The text of the failure names path, offset and errno.
 enum class ec {
   none = 0,
-  not_found,      ///< no such record, file or path
-  wrong_type,     ///< a path inside an image is not of the kind asked for
-  damaged,        ///< bytes on disk or in an image contradict themselves
-  not_clean,      ///< the file system does not say that it was cleanly unmounted
-  unsupported,    ///< valid, but nothing that we ever write or import
-  too_large,      ///< beyond a configured limit
-  no_space,       ///< ENOSPC, EDQUOT, or the catalog's map is full
-  io,             ///< any other error of the operating system
-  in_use,         ///< another daemon has the state folder: the text names its pid
-  conflict,       ///< the record is not in a state that allows this
+  not_found,   ///< no such record, file or path
+  wrong_type,  ///< a path inside an image is not of the kind asked for
+  damaged,     ///< bytes on disk or in an image contradict themselves
+  not_clean,   ///< the file system does not say that it was cleanly unmounted
+  unsupported, ///< valid, but nothing that we ever write or import
+  too_large,   ///< beyond a configured limit
+  no_space,    ///< ENOSPC, EDQUOT, or the catalog's map is full
+  io,          ///< any other error of the operating system
+  in_use,      ///< another daemon has the state folder: the text names its pid
+  conflict,    ///< the record is not in a state that allows this
 };
 
 const std::error_category& storage_category();

@@ -23,38 +23,38 @@ struct vm_script {
 
 vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_script> script) {
   return {
-    [script](const frame<proto::StartVm>&) -> caf::result<frame<proto::VmReady>> {
-      if (!script->boots) {
-        return make_error(ec::vm, "kernel panic");
-      }
-      return make_frame<proto::VmReady>([](auto r) { r.setKernel("6.1"); });
-    },
-    [script](const frame<proto::ToGuest>& m) {
-      script->orders.push_back(m);
-      return make_frame<proto::Done>();
-    },
-    [self, script](const frame<proto::StopVm>& m) -> caf::result<frame<proto::VmStopped>> {
-      script->stops.push_back(m.view()->getGraceful());
-      if (script->holds_stop) {
-        script->waiting_stops.push_back(self->make_response_promise<frame<proto::VmStopped>>());
-        return script->waiting_stops.back();
-      }
-      return make_frame<proto::VmStopped>();
-    },
-    [](const frame<proto::FromGuest>&) {
-      // nop
-    },
-    [](const frame<proto::VmFailed>&) {
-      // nop
-    },
-    [script](const frame<proto::VmStopped>& how) {
-      for (auto& s : std::exchange(script->waiting_stops, {})) {
-        s.deliver(how);
-      }
-    },
-    [](const frame<proto::GuestWritable>&) {
-      // nop
-    },
+      [script](const frame<proto::StartVm>&) -> caf::result<frame<proto::VmReady>> {
+        if (!script->boots) {
+          return make_error(ec::vm, "kernel panic");
+        }
+        return make_frame<proto::VmReady>([](auto r) { r.setKernel("6.1"); });
+      },
+      [script](const frame<proto::ToGuest>& m) {
+        script->orders.push_back(m);
+        return make_frame<proto::Done>();
+      },
+      [self, script](const frame<proto::StopVm>& m) -> caf::result<frame<proto::VmStopped>> {
+        script->stops.push_back(m.view()->getGraceful());
+        if (script->holds_stop) {
+          script->waiting_stops.push_back(self->make_response_promise<frame<proto::VmStopped>>());
+          return script->waiting_stops.back();
+        }
+        return make_frame<proto::VmStopped>();
+      },
+      [](const frame<proto::FromGuest>&) {
+        // nop
+      },
+      [](const frame<proto::VmFailed>&) {
+        // nop
+      },
+      [script](const frame<proto::VmStopped>& how) {
+        for (auto& s : std::exchange(script->waiting_stops, {})) {
+          s.deliver(how);
+        }
+      },
+      [](const frame<proto::GuestWritable>&) {
+        // nop
+      },
   };
 }
 
@@ -69,23 +69,23 @@ struct reports {
 operation_actor::behavior_type operation_double(operation_actor::pointer,
                                                 std::shared_ptr<reports> r) {
   return {
-    [](const frame<proto::CancelOperation>&) { return make_frame<proto::OperationRecord>(); },
-    [](const frame<proto::FlushOperation>&) { return make_frame<proto::Done>(); },
-    [r](const frame<proto::OperationStarted>&) { ++r->started; },
-    [r](const frame<proto::OperationExecuting>&) { ++r->executing; },
-    [r](const frame<proto::FromGuest>& m) {
-      auto view = m.view();
-      auto data = view->getOutput().getData();
-      r->output.append(reinterpret_cast<const char*>(data.begin()), data.size());
-    },
-    [r](const frame<proto::OperationOutcome>& m) {
-      BOOST_TEST(!r->outcome.has_value(), "the outcome is told twice");
-      r->outcome = m;
-    },
-    [r](const frame<proto::WorkGone>&) { ++r->gone; },
-    [](const frame<proto::Tick>&) {
-      // nop
-    },
+      [](const frame<proto::CancelOperation>&) { return make_frame<proto::OperationRecord>(); },
+      [](const frame<proto::FlushOperation>&) { return make_frame<proto::Done>(); },
+      [r](const frame<proto::OperationStarted>&) { ++r->started; },
+      [r](const frame<proto::OperationExecuting>&) { ++r->executing; },
+      [r](const frame<proto::FromGuest>& m) {
+        auto view = m.view();
+        auto data = view->getOutput().getData();
+        r->output.append(reinterpret_cast<const char*>(data.begin()), data.size());
+      },
+      [r](const frame<proto::OperationOutcome>& m) {
+        BOOST_TEST(!r->outcome.has_value(), "the outcome is told twice");
+        r->outcome = m;
+      },
+      [r](const frame<proto::WorkGone>&) { ++r->gone; },
+      [](const frame<proto::Tick>&) {
+        // nop
+      },
   };
 }
 

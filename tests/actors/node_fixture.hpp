@@ -25,75 +25,75 @@ struct heard {
 
 inline store_actor::behavior_type store_double(store_actor::pointer, std::shared_ptr<heard> h) {
   return {
-    [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
-    [](const frame<proto::SealOverlay>&) {
-      return make_frame<proto::OverlaySealed>([](auto r) { r.setSizeBytes(4096); });
-    },
-    [h](const frame<proto::DiscardOverlay>& m) {
-      h->discarded.push_back(uuid::from(m.view()->getOverlay()));
-      return make_frame<proto::Done>();
-    },
-    [](const frame<proto::BeginBlob>&) { return make_frame<proto::BlobUpload>(); },
-    [](const frame<proto::AppendBlob>&) { return make_frame<proto::Done>(); },
-    [](const frame<proto::FinishBlob>&) { return make_frame<proto::BlobStored>(); },
-    [](const frame<proto::AbortBlob>&) {
-      // nop
-    },
-    [](const frame<proto::ReadBlob>& m) {
-      // Every file is `size` times 'f'.
-      return make_frame<proto::BlobChunk>([&](auto r) {
-        std::string data(m.view()->getMaxBytes(), 'f');
-        r.setData({reinterpret_cast<const capnp::byte*>(data.data()), data.size()});
-      });
-    },
+      [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
+      [](const frame<proto::SealOverlay>&) {
+        return make_frame<proto::OverlaySealed>([](auto r) { r.setSizeBytes(4096); });
+      },
+      [h](const frame<proto::DiscardOverlay>& m) {
+        h->discarded.push_back(uuid::from(m.view()->getOverlay()));
+        return make_frame<proto::Done>();
+      },
+      [](const frame<proto::BeginBlob>&) { return make_frame<proto::BlobUpload>(); },
+      [](const frame<proto::AppendBlob>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::FinishBlob>&) { return make_frame<proto::BlobStored>(); },
+      [](const frame<proto::AbortBlob>&) {
+        // nop
+      },
+      [](const frame<proto::ReadBlob>& m) {
+        // Every file is `size` times 'f'.
+        return make_frame<proto::BlobChunk>([&](auto r) {
+          std::string data(m.view()->getMaxBytes(), 'f');
+          r.setData({reinterpret_cast<const capnp::byte*>(data.data()), data.size()});
+        });
+      },
   };
 }
 
 inline scheduler_actor::behavior_type scheduler_double(scheduler_actor::pointer,
                                                        std::shared_ptr<heard> h) {
   return {
-    [](const frame<proto::AcquireSlot>&) {
-      return make_frame<proto::SlotGranted>([](auto r) { r.setWaitedUs(5); });
-    },
-    [h](const frame<proto::ReleaseSlot>& m) {
-      h->released.push_back(uuid::from(m.view()->getOperation()));
-    },
-    [](const frame<proto::SlotsReady>&) {
-      // nop
-    },
+      [](const frame<proto::AcquireSlot>&) {
+        return make_frame<proto::SlotGranted>([](auto r) { r.setWaitedUs(5); });
+      },
+      [h](const frame<proto::ReleaseSlot>& m) {
+        h->released.push_back(uuid::from(m.view()->getOperation()));
+      },
+      [](const frame<proto::SlotsReady>&) {
+        // nop
+      },
   };
 }
 
 inline images_actor::behavior_type images_double(images_actor::pointer, std::shared_ptr<heard> h) {
   return {
-    [](const frame<proto::PinImage>& m) {
-      return make_frame<proto::ImageRow>([&](auto r) {
-        auto image = r.initImage();
-        image.setId(m.view()->getImage());
-        image.setProject(m.view()->getProject());
-        image.setDepth(3);
-        auto env = image.initConfig().initEnv(2);
-        env[0].setName("KEPT");
-        env[0].setValue("1");
-        env[1].setName("CHANGED");
-        env[1].setValue("old");
-      });
-    },
-    [h](const frame<proto::UnpinImage>& m) {
-      h->unpinned.push_back(uuid::from(m.view()->getOperation()));
-    },
-    [](const frame<proto::InspectOpen>&) -> caf::result<frame<proto::InspectSession>> {
-      return make_error(ec::busy, "a double");
-    },
-    [](const frame<proto::InspectNext>&) -> caf::result<frame<proto::InspectChunk>> {
-      return make_error(ec::gone, "a double");
-    },
-    [](const frame<proto::InspectClose>&) {
-      // nop
-    },
-    [](const frame<proto::ImageIdle>&) {
-      // nop
-    },
+      [](const frame<proto::PinImage>& m) {
+        return make_frame<proto::ImageRow>([&](auto r) {
+          auto image = r.initImage();
+          image.setId(m.view()->getImage());
+          image.setProject(m.view()->getProject());
+          image.setDepth(3);
+          auto env = image.initConfig().initEnv(2);
+          env[0].setName("KEPT");
+          env[0].setValue("1");
+          env[1].setName("CHANGED");
+          env[1].setValue("old");
+        });
+      },
+      [h](const frame<proto::UnpinImage>& m) {
+        h->unpinned.push_back(uuid::from(m.view()->getOperation()));
+      },
+      [](const frame<proto::InspectOpen>&) -> caf::result<frame<proto::InspectSession>> {
+        return make_error(ec::busy, "a double");
+      },
+      [](const frame<proto::InspectNext>&) -> caf::result<frame<proto::InspectChunk>> {
+        return make_error(ec::gone, "a double");
+      },
+      [](const frame<proto::InspectClose>&) {
+        // nop
+      },
+      [](const frame<proto::ImageIdle>&) {
+        // nop
+      },
   };
 }
 
@@ -110,8 +110,8 @@ struct node_fixture : deterministic {
 
   ~node_fixture() {
     drain();
-    for (const auto& a : {reader.address(), writer.address(), store.address(), slots.address(),
-                          images.address()}) {
+    for (const auto& a :
+         {reader.address(), writer.address(), store.address(), slots.address(), images.address()}) {
       self->send_exit(a, caf::exit_reason::user_shutdown);
     }
     drain();
@@ -141,7 +141,7 @@ struct node_fixture : deterministic {
   void put(const frame<proto::OperationRecord>& record) {
     auto view = record.view();
     auto done = ask<proto::Done>(
-      writer, make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
+        writer, make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }));
     BOOST_REQUIRE(done);
   }
 

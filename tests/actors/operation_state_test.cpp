@@ -24,16 +24,16 @@ BOOST_AUTO_TEST_SUITE(operation_state)
 
 BOOST_AUTO_TEST_CASE(every_pair_of_state_and_event_is_decided_by_the_table) {
   const std::map<std::pair<status, operation_event>, status> table{
-    {{status::PENDING, operation_event::slot_granted}, status::ASSIGNED},
-    {{status::PENDING, operation_event::failed}, status::FAILED},
-    {{status::PENDING, operation_event::cancelled}, status::CANCELLED},
-    {{status::ASSIGNED, operation_event::process_started}, status::EXECUTING},
-    {{status::ASSIGNED, operation_event::succeeded}, status::SUCCESS},
-    {{status::ASSIGNED, operation_event::failed}, status::FAILED},
-    {{status::ASSIGNED, operation_event::cancelled}, status::CANCELLED},
-    {{status::EXECUTING, operation_event::succeeded}, status::SUCCESS},
-    {{status::EXECUTING, operation_event::failed}, status::FAILED},
-    {{status::EXECUTING, operation_event::cancelled}, status::CANCELLED},
+      {{status::PENDING, operation_event::slot_granted}, status::ASSIGNED},
+      {{status::PENDING, operation_event::failed}, status::FAILED},
+      {{status::PENDING, operation_event::cancelled}, status::CANCELLED},
+      {{status::ASSIGNED, operation_event::process_started}, status::EXECUTING},
+      {{status::ASSIGNED, operation_event::succeeded}, status::SUCCESS},
+      {{status::ASSIGNED, operation_event::failed}, status::FAILED},
+      {{status::ASSIGNED, operation_event::cancelled}, status::CANCELLED},
+      {{status::EXECUTING, operation_event::succeeded}, status::SUCCESS},
+      {{status::EXECUTING, operation_event::failed}, status::FAILED},
+      {{status::EXECUTING, operation_event::cancelled}, status::CANCELLED},
   };
   for (auto from : all_states) {
     for (auto event : all_events) {

@@ -12,17 +12,17 @@ using status = proto::OperationStatus;
 
 work_actor::behavior_type work_double(work_actor::pointer, std::shared_ptr<test::heard> h) {
   return {
-    [h](const frame<proto::AbortWork>& m) { h->aborts.push_back(m.view()->getReason().cStr()); },
-    [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
-    [](const frame<proto::VmFailed>&) {
-      // nop
-    },
-    [](const frame<proto::ChildExited>&) {
-      // nop
-    },
-    [](const frame<proto::Tick>&) {
-      // nop
-    },
+      [h](const frame<proto::AbortWork>& m) { h->aborts.push_back(m.view()->getReason().cStr()); },
+      [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::VmFailed>&) {
+        // nop
+      },
+      [](const frame<proto::ChildExited>&) {
+        // nop
+      },
+      [](const frame<proto::Tick>&) {
+        // nop
+      },
   };
 }
 

@@ -12,20 +12,20 @@ using status = proto::OperationStatus;
 /// Work that waits for ever and goes when it is told to.
 work_actor::behavior_type patient_work(work_actor::pointer self, operation_actor owner) {
   return {
-    [self, owner](const frame<proto::AbortWork>&) {
-      self->send(owner, make_frame<proto::WorkGone>());
-      self->quit();
-    },
-    [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
-    [](const frame<proto::VmFailed>&) {
-      // nop
-    },
-    [](const frame<proto::ChildExited>&) {
-      // nop
-    },
-    [](const frame<proto::Tick>&) {
-      // nop
-    },
+      [self, owner](const frame<proto::AbortWork>&) {
+        self->send(owner, make_frame<proto::WorkGone>());
+        self->quit();
+      },
+      [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::VmFailed>&) {
+        // nop
+      },
+      [](const frame<proto::ChildExited>&) {
+        // nop
+      },
+      [](const frame<proto::Tick>&) {
+        // nop
+      },
   };
 }
 
@@ -122,8 +122,8 @@ BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_l
   BOOST_TEST(begun.empty());
   auto ended = stored(id);
   BOOST_TEST((ended.view()->getStatus() == status::FAILED));
-  BOOST_TEST(std::string{ended.view()->getError().cStr()}.find("server stopped")
-             != std::string::npos);
+  BOOST_TEST(std::string{ended.view()->getError().cStr()}.find("server stopped") !=
+             std::string::npos);
   auto page = events(id);
   auto log = page.view();
   BOOST_REQUIRE(log->getEvents().size() == 2u);

@@ -34,9 +34,9 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_a_reference_is_refused) {
 
 BOOST_AUTO_TEST_CASE(the_reason_is_the_registrys_own) {
   BOOST_TEST(coppice::registry_words(
-               "time=\"x\" level=fatal msg=\"initializing source: reading manifest latest in "
-               "h/x: manifest unknown: \\\"no\\\"\"\n")
-             == "initializing source: reading manifest latest in h/x: manifest unknown: \"no\"");
+                 "time=\"x\" level=fatal msg=\"initializing source: reading manifest latest in "
+                 "h/x: manifest unknown: \\\"no\\\"\"\n") ==
+             "initializing source: reading manifest latest in h/x: manifest unknown: \"no\"");
   BOOST_TEST(coppice::registry_words("plain words\n") == "plain words");
   BOOST_TEST(!coppice::registry_words("").empty());
 }

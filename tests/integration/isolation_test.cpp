@@ -20,13 +20,13 @@ BOOST_AUTO_TEST_CASE(eight_runs_at_once_see_nothing_of_each_other) {
     auto me = std::to_string(i);
     // Each runs until it is cancelled, so that all eight do at one moment.
     operations.push_back(
-      server.spawn({{"command", "echo run" + me + " > /root/who; sleep 100" + me
-                                  + " & hostname; cat /root/who; ls /root; "
-                                    "ps -o args | grep '^sleep'; wait"},
-                    {"shell", true},
-                    {"hostname", "host" + me},
-                    {"image", base},
-                    {"timeout", 3000}}));
+        server.spawn({{"command", "echo run" + me + " > /root/who; sleep 100" + me +
+                                      " & hostname; cat /root/who; ls /root; "
+                                      "ps -o args | grep '^sleep'; wait"},
+                      {"shell", true},
+                      {"hostname", "host" + me},
+                      {"image", base},
+                      {"timeout", 3000}}));
   }
   // All eight are executing at one moment: their intervals overlap.
   for (const auto& operation : operations) {
@@ -63,11 +63,12 @@ BOOST_AUTO_TEST_CASE(siblings_have_their_own_content_under_the_same_path) {
   auto base = server.import_busybox();
   std::vector<std::string> operations;
   for (int i = 0; i < 8; ++i) {
-    operations.push_back(server.spawn(
-      {{"command", "echo run" + std::to_string(i) + " > /root/who; "
-                   "cat /proc/sys/kernel/random/uuid; ls /root"},
-       {"shell", true},
-       {"image", base}}));
+    operations.push_back(
+        server.spawn({{"command", "echo run" + std::to_string(i) +
+                                      " > /root/who; "
+                                      "cat /proc/sys/kernel/random/uuid; ls /root"},
+                      {"shell", true},
+                      {"image", base}}));
   }
   std::set<std::string> uuids;
   for (int i = 0; i < 8; ++i) {
@@ -76,8 +77,8 @@ BOOST_AUTO_TEST_CASE(siblings_have_their_own_content_under_the_same_path) {
     auto out = stdout_of(done);
     BOOST_TEST(out.ends_with("\nwho\n"), out);
     uuids.insert(out.substr(0, 36));
-    auto content = server.connect().get("/v1/inspect/" + result_image_of(done)
-                                        + "/download?path=/root/who");
+    auto content =
+        server.connect().get("/v1/inspect/" + result_image_of(done) + "/download?path=/root/who");
     BOOST_TEST(content.body == "run" + std::to_string(i) + "\n");
   }
   BOOST_TEST(uuids.size() == 8u);

@@ -77,19 +77,19 @@ BOOST_AUTO_TEST_CASE(a_command_runs_and_leaves_a_new_image) {
 BOOST_AUTO_TEST_CASE(branches_of_a_prepared_image_run_side_by_side_and_change_only_themselves) {
   auto base_before = listing(base(), "/");
   auto prepared = result_image_of(server().shell(
-    base(), "mkdir /app && echo 'answer=0' > /app/config && "
-            "printf '#!/bin/sh\\ngrep -qx answer=42 /app/config\\n' > /app/check && "
-            "chmod +x /app/check"));
+      base(), "mkdir /app && echo 'answer=0' > /app/config && "
+              "printf '#!/bin/sh\\ngrep -qx answer=42 /app/config\\n' > /app/check && "
+              "chmod +x /app/check"));
   BOOST_REQUIRE(!prepared.empty());
   auto prepared_before = listing(prepared, "/app");
 
   std::map<std::string, std::string> operations; // by candidate
   for (const char* candidate : {"41", "42", "43"}) {
-    operations[candidate] = server().spawn(
-      {{"command", "sed -i s/answer=.*/answer=" + std::string{candidate}
-                     + "/ /app/config; /app/check && echo passed || echo failed"},
-       {"shell", true},
-       {"image", prepared}});
+    operations[candidate] =
+        server().spawn({{"command", "sed -i s/answer=.*/answer=" + std::string{candidate} +
+                                        "/ /app/config; /app/check && echo passed || echo failed"},
+                        {"shell", true},
+                        {"image", prepared}});
   }
   std::map<std::string, std::string> images;
   for (const auto& [candidate, operation] : operations) {
@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_not_plain_text_come_back_the_same) {
 
 BOOST_AUTO_TEST_CASE(a_disposable_run_keeps_nothing) {
   auto done = server().run(
-    {{"command", "touch /x"}, {"shell", true}, {"image", base()}, {"disposable", true}});
+      {{"command", "touch /x"}, {"shell", true}, {"image", base()}, {"disposable", true}});
   BOOST_TEST(status_of(done) == "SUCCESS");
   BOOST_TEST(done.at("result_image_uuid").is_null());
 }
@@ -183,11 +183,11 @@ BOOST_AUTO_TEST_CASE(what_a_command_leaves_running_or_mounted_does_not_keep_the_
 
 BOOST_AUTO_TEST_CASE(networking_is_accepted_and_not_given) {
   auto client = server().connect();
-  auto answer = client.post("/v1/instances",
-                            json::value(json::object{{"command", "cat /proc/net/dev"},
-                                                     {"shell", true},
-                                                     {"image", base()},
-                                                     {"networking", json::object{{"enabled", true}}}}));
+  auto answer = client.post(
+      "/v1/instances", json::value(json::object{{"command", "cat /proc/net/dev"},
+                                                {"shell", true},
+                                                {"image", base()},
+                                                {"networking", json::object{{"enabled", true}}}}));
   BOOST_REQUIRE(answer.status == 201u);
   auto echo = answer.json();
   BOOST_TEST(!echo.at("networking").at("enabled").as_bool());
@@ -203,12 +203,11 @@ BOOST_AUTO_TEST_CASE(an_image_cannot_be_seen_from_another_project) {
   auto answer = client.request("GET", "/v1/inspect/" + base() + "/list?path=/", {}, {});
   BOOST_TEST(answer.status == 200u);
   http_client::header_list as_other{{"Authorization", "Bearer " + other}};
-  BOOST_TEST(client.request("GET", "/v1/inspect/" + base() + "/list?path=/", {}, as_other).status
-             == 404u);
+  BOOST_TEST(client.request("GET", "/v1/inspect/" + base() + "/list?path=/", {}, as_other).status ==
+             404u);
   BOOST_TEST(client
-               .request("POST", "/v1/instances",
-                        json::serialize(json::object{{"command", "true"}, {"image", base()}}),
-                        as_other)
-               .status
-             == 404u);
+                 .request("POST", "/v1/instances",
+                          json::serialize(json::object{{"command", "true"}, {"image", base()}}),
+                          as_other)
+                 .status == 404u);
 }

@@ -85,16 +85,16 @@ state_folder::~state_folder() {
 void eventually(const std::string& what, const std::function<bool()>& claim) {
   auto deadline = clock::now() + patience();
   while (!claim()) {
-    BOOST_REQUIRE_MESSAGE(clock::now() < deadline, "not within " << patience().count()
-                                                                 << " s: " << what);
+    BOOST_REQUIRE_MESSAGE(clock::now() < deadline,
+                          "not within " << patience().count() << " s: " << what);
     std::this_thread::sleep_for(look_interval);
   }
 }
 
 node::node(const fs::path& state, std::vector<std::string> arguments)
-  : state_{state}, log_file_{state / "daemon.log"} {
-  std::vector<std::string> argv{program().string(), "serve",
-                                "--state_dir=" + state.string(), "--http.listen=127.0.0.1:0"};
+    : state_{state}, log_file_{state / "daemon.log"} {
+  std::vector<std::string> argv{program().string(), "serve", "--state_dir=" + state.string(),
+                                "--http.listen=127.0.0.1:0"};
   argv.insert(argv.end(), std::make_move_iterator(arguments.begin()),
               std::make_move_iterator(arguments.end()));
   std::vector<char*> pointers;
@@ -117,15 +117,15 @@ node::node(const fs::path& state, std::vector<std::string> arguments)
   }
   eventually("the daemon is ready; its log: " + log_file_.string(), [this] {
     int status = 0;
-    BOOST_REQUIRE_MESSAGE(::waitpid(pid_, &status, WNOHANG) == 0,
-                          "the daemon ended at its start:\n" << log());
+    BOOST_REQUIRE_MESSAGE(::waitpid(pid_, &status, WNOHANG) == 0, "the daemon ended at its start:\n"
+                                                                      << log());
     auto text = log();
     auto at = text.find("msg=ready url=http://127.0.0.1:");
     if (at == text.npos || text.find('\n', at) == text.npos) {
       return false;
     }
     port_ = static_cast<std::uint16_t>(
-      std::atoi(text.c_str() + text.find("127.0.0.1:", at) + std::string{"127.0.0.1:"}.size()));
+        std::atoi(text.c_str() + text.find("127.0.0.1:", at) + std::string{"127.0.0.1:"}.size()));
     return true;
   });
   token_ = token();
@@ -193,8 +193,8 @@ std::string node::import_busybox() const {
   std::error_code ignored;
   fs::remove_all(layout, ignored);
   auto script = source_dir() / "configs" / "base-image" / "build.sh";
-  BOOST_REQUIRE(std::system((script.string() + " " + layout.string() + " >/dev/null").c_str())
-                == 0);
+  BOOST_REQUIRE(std::system((script.string() + " " + layout.string() + " >/dev/null").c_str()) ==
+                0);
   command("import oci:" + layout.string() + " --tag busybox:latest");
   auto found = connect().get("/v1/inspect/?tag=busybox:latest");
   BOOST_REQUIRE(found.status == 302u);
@@ -204,17 +204,17 @@ std::string node::import_busybox() const {
 
 std::string node::spawn(const boost::json::object& request) const {
   auto answer = connect().post("/v1/instances", boost::json::value(request));
-  BOOST_REQUIRE_MESSAGE(answer.status == 201, "spawn answered " << answer.status << ": "
-                                                                << answer.body);
+  BOOST_REQUIRE_MESSAGE(answer.status == 201,
+                        "spawn answered " << answer.status << ": " << answer.body);
   return std::string{answer.json().at("uuid").as_string()};
 }
 
 boost::json::object node::wait_for(const std::string& operation,
-                                     const std::vector<std::string>& states) const {
+                                   const std::vector<std::string>& states) const {
   auto client = connect();
   boost::json::object last;
-  eventually("operation " + operation + " gets to " + states.front() + "; log: "
-               + log_file_.string(),
+  eventually("operation " + operation + " gets to " + states.front() +
+                 "; log: " + log_file_.string(),
              [&] {
                auto answer = client.get("/v1/operations/" + operation);
                BOOST_REQUIRE(answer.status == 200u);
@@ -246,7 +246,11 @@ std::string stderr_of(const boost::json::object& operation) {
 }
 
 std::int64_t exit_code_of(const boost::json::object& operation) {
-  return operation.at("metadata").at("result").at("state").at("exit_code").to_number<std::int64_t>();
+  return operation.at("metadata")
+      .at("result")
+      .at("state")
+      .at("exit_code")
+      .to_number<std::int64_t>();
 }
 
 std::string result_image_of(const boost::json::object& operation) {
@@ -300,8 +304,8 @@ std::vector<pid_t> processes_with(const std::string& text) {
   std::vector<pid_t> out;
   for (const auto& entry : fs::directory_iterator{"/proc"}) {
     auto name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") == name.npos
-        && read_file(entry.path() / "cmdline").find(text) != std::string::npos) {
+    if (name.find_first_not_of("0123456789") == name.npos &&
+        read_file(entry.path() / "cmdline").find(text) != std::string::npos) {
       out.push_back(static_cast<pid_t>(std::stol(name)));
     }
   }

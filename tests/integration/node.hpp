@@ -70,7 +70,8 @@ public:
 
   std::string token(const std::string& project = "default") const;
 
-  // -- what most tests do --------------------------------------------------------------------------
+  // -- what most tests do
+  // --------------------------------------------------------------------------
 
   /// Imports the base image as busybox:latest and gives its id.
   std::string import_busybox() const;

@@ -125,9 +125,9 @@ BOOST_AUTO_TEST_CASE(a_second_daemon_on_the_same_folder_is_refused_by_name) {
   state_folder folder;
   node server{folder.path()};
   auto log = folder.path() / "second.log";
-  auto status = std::system((program().string() + " serve --state_dir=" + folder.path().string()
-                             + " --http.listen=127.0.0.1:0 > " + log.string() + " 2>&1")
-                              .c_str());
+  auto status = std::system((program().string() + " serve --state_dir=" + folder.path().string() +
+                             " --http.listen=127.0.0.1:0 > " + log.string() + " 2>&1")
+                                .c_str());
   BOOST_TEST(status != 0);
   server.token("other"); // the first one is unharmed
   std::string said;

@@ -21,8 +21,8 @@ public:
   explicit registry(const fs::path& folder) : folder_{folder} {
     auto script = source_dir() / "tests" / "integration" / "registry.sh";
     BOOST_REQUIRE_MESSAGE(
-      std::system((script.string() + " start " + folder_.string() + " >&2").c_str()) == 0,
-      "the registry could not be started");
+        std::system((script.string() + " start " + folder_.string() + " >&2").c_str()) == 0,
+        "the registry could not be started");
     std::ifstream in{folder_ / "address"};
     std::getline(in, address_);
     BOOST_REQUIRE(!address_.empty());

@@ -104,8 +104,8 @@ BOOST_AUTO_TEST_CASE(paths_never_leave_the_image) {
   BOOST_TEST(at("/%2e%2e/%2e%2e/etc/os-release").body == own.body);
   check(at("/../../proc/version"), 404);
   auto image = result_image_of(shared_daemon::server->shell(
-    shared_daemon::base, "ln -s ../../../../etc/shadow /root/a; ln -s /root/loop /root/loop; "
-                         "ln -s /etc/os-release /root/b"));
+      shared_daemon::base, "ln -s ../../../../etc/shadow /root/a; ln -s /root/loop /root/loop; "
+                           "ln -s /etc/os-release /root/b"));
   auto follow = [&](const std::string& path) {
     return client.get("/v1/inspect/" + image + "/download?path=" + path);
   };
@@ -122,9 +122,10 @@ BOOST_AUTO_TEST_CASE(wrong_types_of_paths_are_422) {
 
 BOOST_AUTO_TEST_CASE(a_registry_that_cannot_be_reached_fails_the_operation_in_its_words) {
   auto client = connect();
-  auto answer = client.post(
-    "/v1/images/import",
-    json::value{{"registry", json::object{{"url", "docker://127.0.0.1:1/x:y"}}}, {"timeout", 60}});
+  auto answer =
+      client.post("/v1/images/import",
+                  json::value{{"registry", json::object{{"url", "docker://127.0.0.1:1/x:y"}}},
+                              {"timeout", 60}});
   BOOST_REQUIRE(answer.status == 201u);
   auto done = shared_daemon::server->wait(std::string{answer.json().at("uuid").as_string()});
   BOOST_TEST(status_of(done) == "FAILED");

@@ -30,8 +30,8 @@ struct deterministic {
 
   config cfg;
   caf::actor_system sys{cfg};
-  caf::scheduler::test_coordinator& sched
-    = dynamic_cast<caf::scheduler::test_coordinator&>(sys.scheduler());
+  caf::scheduler::test_coordinator& sched =
+      dynamic_cast<caf::scheduler::test_coordinator&>(sys.scheduler());
   caf::scoped_actor self{sys, true};
 
   ~deterministic() {
@@ -68,8 +68,8 @@ struct deterministic {
                  std::function<void(bool)> then) {
     sys.spawn([handle, request, then](caf::event_based_actor* asker) {
       asker->request(handle, caf::infinite, request)
-        .then([then](const frame<Answer>&) { then(true); },
-              [then](const caf::error&) { then(false); });
+          .then([then](const frame<Answer>&) { then(true); },
+                [then](const caf::error&) { then(false); });
     });
   }
 
@@ -77,8 +77,8 @@ struct deterministic {
   static State& state_of(const Handle& handle) {
     using base = typename Handle::base;
     return dynamic_cast<caf::stateful_actor<State, base>&>(
-             *caf::actor_cast<caf::abstract_actor*>(handle))
-      .state;
+               *caf::actor_cast<caf::abstract_actor*>(handle))
+        .state;
   }
 };
 
