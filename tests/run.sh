@@ -81,42 +81,6 @@ sources() {
     done
 }
 
-# How long a microVM boots on this machine, now, in milliseconds: the slowest of three runs. The
-# tests scale their patience by it, so that a slow or busy machine is slow and not broken.
-measured_boot_ms() {
-  local state daemon url='' token id operation slowest=0 boot_ms
-  state=$(mktemp -d)
-  : >"$state/log"
-  build/coppice serve "--state_dir=$state" --http.listen=127.0.0.1:0 >>"$state/log" 2>&1 &
-  daemon=$!
-  # shellcheck disable=SC2064  # what they are now
-  trap "kill $daemon 2>/dev/null; wait $daemon; rm -rf '$state'" EXIT # of this subshell
-  for _ in $(seq 600); do
-    url=$(sed -n 's/.*msg=ready url=\([^ ]*\).*/\1/p' "$state/log")
-    [ -z "$url" ] || break
-    sleep 0.1
-  done
-  [ -n "$url" ] || { cat "$state/log" >&2; return 1; }
-  token=$(build/coppice token create "--state-dir=$state")
-  configs/base-image/build.sh "$state/layout" >/dev/null
-  build/coppice import "oci:$state/layout" --tag busybox:latest "--state-dir=$state" >/dev/null 2>&1
-  for _ in 1 2 3; do
-    id=$(curl -fsS -H "Authorization: Bearer $token" "$url/v1/instances" \
-      -d '{"command":"true","image":"tag:busybox:latest","disposable":true}' | jq -r .uuid)
-    for _ in $(seq 600); do
-      operation=$(curl -fsS -H "Authorization: Bearer $token" "$url/v1/operations/$id")
-      case $(jq -r .status <<<"$operation") in
-        SUCCESS) break ;;
-        FAILED | CANCELLED) jq -r .error <<<"$operation" >&2; return 1 ;;
-      esac
-      sleep 0.1
-    done
-    boot_ms=$(jq '.metrics.phases.boot_us / 1000 | ceil' <<<"$operation")
-    slowest=$((boot_ms > slowest ? boot_ms : slowest))
-  done
-  echo "$slowest"
-}
-
 stage "packages"
 configs/install_packages.sh test
 
@@ -139,10 +103,6 @@ stage "unit tests"
 run_tests build "$(nproc)" -L unit
 
 stage "integration tests and tests in microVMs"
-COPPICE_TEST_BOOT_MS=$(measured_boot_ms)
-export COPPICE_TEST_BOOT_MS
-echo "a microVM boots in $COPPICE_TEST_BOOT_MS ms here"
-export COPPICE_TEST_CACHE=$PWD/build/test-cache # a root file system made of packages, for the next run
 run_tests build 1 -L 'integration|vm'
 
 stage "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
