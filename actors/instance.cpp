@@ -2,15 +2,12 @@
 
 #include "actors/log.hpp"
 #include "actors/requests.hpp"
+#include "actors/run_frames.hpp"
 
 #include <caf/send.hpp>
 
-#include <sys/random.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
-#include <vector>
 
 namespace coppice {
 
@@ -19,18 +16,6 @@ namespace {
 proto::RunRequest::Reader request_of(proto::OperationRecord::Reader record) {
   return record.getRequest().getInstance();
 }
-
-/// Fresh randomness for the guest's pool: siblings start from the same memory.
-std::array<capnp::byte, 32> fresh_entropy() {
-  std::array<capnp::byte, 32> bytes{};
-  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
-    // 32 bytes come whole or, before the pool is ready, not at all
-  }
-  return bytes;
-}
-
-constexpr std::uint32_t main_process = 1;
-constexpr std::uint64_t only_run = 1; ///< a VM takes one run in this version
 
 } // namespace
 
@@ -142,19 +127,7 @@ void instance_state::order(const frame<proto::VmReady>& ready) {
   arm_deadline(parts_->prepare_limit + std::chrono::seconds{files_bytes >> 20},
                "the guest did not start the command in time");
   auto row = parent_.view();
-  auto entropy = fresh_entropy();
-  auto start = make_frame<proto::ToGuest>([&](auto m) {
-    m.setRun(only_run);
-    auto s = m.initStart();
-    s.setUnixTimeNs(unix_now_ns());
-    s.setEntropy({entropy.data(), entropy.size()});
-    s.setHostname(request.getHostname());
-    s.setProcess(request.getProcess());
-    s.setConfig(row->getImage().getConfig());
-    s.setFiles(request.getFiles());
-    s.setTimeoutMs(std::uint64_t{request.getTimeoutSeconds()} * 1000);
-  });
-  send_to_guest(start, [this]() { send_files(0, 0); });
+  send_to_guest(start_order(request, row->getImage()), [this]() { send_files(0, 0); });
 }
 
 void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
@@ -325,24 +298,7 @@ void instance_state::started(proto::FromGuest::Started::Reader message) {
   arm_deadline(std::chrono::seconds{request.getTimeoutSeconds()} + parts_->stop_grace,
                "the guest did not end the command at its deadline and was killed");
   auto ready = ready_.view();
-  self_->send(operation_, make_frame<proto::OperationExecuting>([&](auto r) {
-                auto init = r.initInit();
-                init.setStartedAtUnixNs(unix_now_ns());
-                init.setHostname(request.getHostname());
-                init.setKernel(ready->getKernel());
-                init.setMachine(ready->getMachine());
-                init.setInitPid(1);
-                auto spawn = r.initSpawn();
-                spawn.setPid(message.getPid());
-                spawn.setCommand(message.getCommand());
-                spawn.setArgs(message.getArgs());
-                spawn.setCwd(message.getCwd());
-                spawn.setUid(message.getUid());
-                spawn.setGid(message.getGid());
-                spawn.setShell(request.getProcess().getShell());
-                spawn.setTimeoutSeconds(request.getTimeoutSeconds());
-                spawn.setTruncateAtBytes(request.getProcess().getTruncateOutputAtBytes());
-              }));
+  self_->send(operation_, executing_report(request, *ready, message));
 }
 
 void instance_state::output(const frame<proto::FromGuest>& message) {
@@ -373,23 +329,7 @@ void instance_state::exited(proto::FromGuest::Exited::Reader message) {
   phases_ = edited(phases_, [&](auto p) { p.setExecUs(lap_us()); });
   arm_deadline(parts_->stop_grace + parts_->prepare_limit,
                "the guest did not unmount its disk in time");
-  result_ = make_frame<proto::RunResult>([&](auto root) {
-    auto r = message.getResult();
-    root.setExitCode(r.getExitCode());
-    root.setSignal(r.getSignal());
-    root.setPid(r.getPid());
-    root.setTimedOut(r.getTimedOut());
-    root.setCoreDump(r.getCoreDump());
-    root.setElapsedUs(r.getElapsedUs());
-    root.setUsage(r.getUsage());
-    auto summary = [](proto::StreamSummary::Builder s, const output_meter& meter,
-                      std::uint64_t said) {
-      s.setKeptBytes(meter.kept_bytes());
-      s.setTotalBytes(meter.total_bytes(said));
-    };
-    summary(root.initStdout(), stdout_, r.getStdout().getTotalBytes());
-    summary(root.initStderr(), stderr_, r.getStderr().getTotalBytes());
-  });
+  result_ = run_result(message.getResult(), stdout_, stderr_);
   has_result_ = true;
 }
 
@@ -436,51 +376,14 @@ void instance_state::tell_outcome(const std::string* error) {
                 auto phases = phases_.view();
                 r.setPhases(*phases);
                 if (!error && sealed_bytes_) {
-                  auto image = image_record();
+                  auto record = record_.view();
+                  auto row = parent_.view();
+                  auto image = child_image(*record, row->getImage(), result_image_, *sealed_bytes_);
                   auto view = image.view();
                   r.setImage(*view);
                   r.setHasImage(true);
                 }
               }));
-}
-
-frame<proto::ImageRecord> instance_state::image_record() const {
-  auto view = record_.view();
-  auto request = request_of(*view);
-  auto row = parent_.view();
-  auto parent = row->getImage();
-  auto added = request.getProcess().getEnv();
-  return make_frame<proto::ImageRecord>([&](auto r) {
-    result_image_.to(r.initId());
-    r.setProject(view->getProject());
-    image_.to(r.initParent());
-    id_.to(r.initOperation());
-    r.setCreatedAtUnixNs(unix_now_ns());
-    r.setSizeBytes(sealed_bytes_.value_or(0));
-    r.setDepth(parent.getDepth() + 1);
-    r.setConfig(parent.getConfig());
-    if (!request.getPreserveEnv() || added.size() == 0) {
-      return;
-    }
-    // The added variables stay with the image; one of the same name replaces the older one.
-    std::vector<proto::EnvVar::Reader> all;
-    for (auto old : parent.getConfig().getEnv()) {
-      bool replaced = false;
-      for (auto e : added) {
-        replaced = replaced || e.getName() == old.getName();
-      }
-      if (!replaced) {
-        all.push_back(old);
-      }
-    }
-    for (auto e : added) {
-      all.push_back(e);
-    }
-    auto env = r.getConfig().initEnv(static_cast<capnp::uint>(all.size()));
-    for (capnp::uint i = 0; i < env.size(); ++i) {
-      env.setWithCaveats(i, all[i]);
-    }
-  });
 }
 
 void instance_state::leave() {

@@ -99,7 +99,6 @@ private:
   std::uint64_t lap_us();
   void send_to_guest(const frame<proto::ToGuest>& message, std::function<void()> then);
   void arm_deadline(std::chrono::milliseconds delay, std::string text);
-  frame<proto::ImageRecord> image_record() const;
 
   work_actor::stateful_pointer<instance_state> self_;
   std::shared_ptr<const instance_parts> parts_;

@@ -212,6 +212,11 @@ void session::take_event(const qmp_message& event) {
     guest_end_ = "the guest ended by itself (" + event.detail + ")";
   } else if (event.name == "GUEST_PANICKED") {
     handle(machine_event::fault, "the guest kernel panicked");
+  } else if (event.name == "BLOCK_IO_ERROR") {
+    // The guest only ever sees EIO, later and elsewhere; the host knows why.
+    handle(machine_event::fault, "the store could not serve the guest's disk: " + event.detail +
+                                     " (look at the free space and the health of the file system "
+                                     "below the state folder)");
   } else if (event.name == "STOP") {
     // We never stop a VM: the accelerator could not go on, or the disk is out of reach.
     handle(machine_event::fault, "QEMU stopped the guest because of an internal error");

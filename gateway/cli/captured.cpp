@@ -3,11 +3,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
 
 namespace coppice::cli {
@@ -15,14 +20,19 @@ namespace {
 
 constexpr std::size_t output_bytes_max = 64u << 10;
 
+int milliseconds_until(std::chrono::steady_clock::time_point deadline) {
+  // Rounded up: a wait that ends early would look like one that succeeded.
+  auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+  return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+}
+
 /// Reads until the end, the deadline, or an error; beyond the limit it reads on and drops.
 void read_all(int fd, std::string& output, std::chrono::steady_clock::time_point deadline) {
   std::array<char, 4096> buffer{};
   while (true) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
     pollfd waiting{fd, POLLIN, 0};
-    if (left.count() <= 0 || ::poll(&waiting, 1, static_cast<int>(left.count())) <= 0) {
+    if (::poll(&waiting, 1, milliseconds_until(deadline)) <= 0) {
       return;
     }
     auto count = ::read(fd, buffer.data(), buffer.size());
@@ -32,6 +42,24 @@ void read_all(int fd, std::string& output, std::chrono::steady_clock::time_point
     auto room = output_bytes_max - output.size();
     output.append(buffer.data(), std::min(room, static_cast<std::size_t>(count)));
   }
+}
+
+/// Waits for the end of a child until the deadline, then kills it; gives its wait status.
+int reap(pid_t pid, std::chrono::steady_clock::time_point deadline) {
+  // The C library declares its wrapper without C linkage.
+  auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+  pollfd waiting{pidfd, POLLIN, 0};
+  if (pidfd < 0 || ::poll(&waiting, 1, milliseconds_until(deadline)) <= 0) {
+    ::kill(pid, SIGKILL);
+  }
+  if (pidfd >= 0) {
+    ::close(pidfd);
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    // nop
+  }
+  return status;
 }
 
 } // namespace
@@ -62,13 +90,7 @@ captured_run capture(const std::vector<std::string>& argv, std::chrono::millisec
   } else {
     auto end = std::chrono::steady_clock::now() + deadline;
     read_all(pipe_ends[0], run.output, end);
-    if (std::chrono::steady_clock::now() >= end) {
-      ::kill(pid, SIGKILL);
-    }
-    int status = 0;
-    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-      // nop
-    }
+    auto status = reap(pid, end);
     run.was_started = true;
     run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "actors/output_meter.hpp"
+#include "protocol/frame.hpp"
+#include "protocol/guest.capnp.h"
+#include "protocol/messages.capnp.h"
+#include "protocol/records.capnp.h"
+#include "protocol/uuid.hpp"
+
+#include <cstdint>
+
+/// The frames of one run, made from the request, the image and what the guest said. Pure but for
+/// the clock and the random pool.
+namespace coppice {
+
+inline constexpr std::uint32_t main_process = 1; ///< spid of the request's command
+inline constexpr std::uint64_t only_run = 1;     ///< a VM takes one run in this version
+
+/// What the guest is told to do, with the time of now and fresh randomness: siblings start from the
+/// same memory and must share nothing that has to be unique.
+frame<proto::ToGuest> start_order(proto::RunRequest::Reader request,
+                                  proto::ImageRecord::Reader image);
+
+/// What the operation is told when the process runs.
+frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader request,
+                                                  proto::VmReady::Reader vm,
+                                                  proto::FromGuest::Started::Reader process);
+
+/// How the process ended: the guest's word, but for what was counted here.
+frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_meter& out,
+                                   const output_meter& err);
+
+/// The new image of a run that started from `parent`. With preserve_env the added variables stay
+/// with it; one of the same name replaces the older one.
+frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
+                                      proto::ImageRecord::Reader parent, const uuid& id,
+                                      std::uint64_t size_bytes);
+
+} // namespace coppice
