@@ -312,12 +312,7 @@ void instance_state::output(const frame<proto::FromGuest>& message) {
   if (keep == size) {
     self_->send(operation_, message); // shared, not copied
   } else if (keep > 0) {
-    self_->send(operation_, make_frame<proto::FromGuest>([&](auto m) {
-                  auto cut = m.initOutput();
-                  cut.setSpid(out.getSpid());
-                  cut.setIsStderr(out.getIsStderr());
-                  cut.setData(out.getData().slice(0, keep));
-                }));
+    self_->send(operation_, output_head(out, keep));
   }
 }
 

@@ -79,6 +79,17 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
   });
 }
 
+frame<proto::FromGuest> output_head(proto::FromGuest::Output::Reader out,
+                                    std::uint64_t keep_bytes) {
+  return make_frame<proto::FromGuest>([&](auto message) {
+    message.setRun(only_run);
+    auto head = message.initOutput();
+    head.setSpid(out.getSpid());
+    head.setIsStderr(out.getIsStderr());
+    head.setData(out.getData().slice(0, keep_bytes));
+  });
+}
+
 frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_meter& out,
                                    const output_meter& err) {
   return make_frame<proto::RunResult>([&](auto root) {

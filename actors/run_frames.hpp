@@ -26,6 +26,9 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
                                                   proto::VmReady::Reader vm,
                                                   proto::FromGuest::Started::Reader process);
 
+/// The first `keep_bytes` of an output message.
+frame<proto::FromGuest> output_head(proto::FromGuest::Output::Reader out, std::uint64_t keep_bytes);
+
 /// How the process ended: the guest's word, but for what was counted here.
 frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_meter& out,
                                    const output_meter& err);

@@ -73,20 +73,20 @@ BOOST_AUTO_TEST_CASE(a_debian_image_with_python_comes_from_a_registry_and_runs) 
     return json::object{{"uuid", answer.json().at("uuid")}};
   };
   json::object files;
-  files["/work/sum.py"] = upload("import json, sys\n"
-                                 "rows = [int(line) for line in open('/work/rows')]\n"
+  files["/job/sum.py"] = upload("import json, sys\n"
+                                 "rows = [int(line) for line in open('/job/rows')]\n"
                                  "json.dump({'sum': sum(rows), 'python': sys.version_info[0]},\n"
-                                 "          open('/work/out.json', 'w'))\n"
+                                 "          open('/job/out.json', 'w'))\n"
                                  "print('rows', len(rows))\n");
-  files["/work/rows"] = upload("1\n2\n39\n");
+  files["/job/rows"] = upload("1\n2\n39\n");
   auto ran = server.run({{"command", "python3"},
-                         {"args", json::array{"/work/sum.py"}},
+                         {"args", json::array{"/job/sum.py"}},
                          {"image", "tag:debian:python"},
                          {"files", files},
                          {"timeout", 300}});
   BOOST_REQUIRE_MESSAGE(status_of(ran) == "SUCCESS", error_of(ran));
   BOOST_TEST(stdout_of(ran) == "rows 3\n", stderr_of(ran));
-  auto out = client.get("/v1/inspect/" + result_image_of(ran) + "/download?path=/work/out.json");
+  auto out = client.get("/v1/inspect/" + result_image_of(ran) + "/download?path=/job/out.json");
   BOOST_TEST(out.body == R"({"sum": 42, "python": 3})");
 
   // The same manifest again is the same image.
