@@ -362,6 +362,7 @@ void operation_state::end_failed(const caf::error& error) {
   log::error("end not recorded", "operation", id_, "try", commit_tries_, "error", text_of(error));
   if (view->getStatus() == proto::OperationStatus::SUCCESS) {
     // What the client was to see cannot be kept, so it never was.
+    status_ = proto::OperationStatus::FAILED;
     if (end_->image) {
       discard_result();
     }
