@@ -155,7 +155,7 @@ BOOST_FIXTURE_TEST_CASE(an_oversize_frame_is_refused_at_its_header, fixture) {
 
 BOOST_FIXTURE_TEST_CASE(a_stream_that_ends_inside_a_frame_is_closed, fixture) {
   auto stream = wire(started_message());
-  bytes.erase(bytes.end() - 2, bytes.end());
+  stream.pop_back();
   say(stream);
   guest.reset();
   BOOST_REQUIRE(wait_until([&] { return closed; }));
