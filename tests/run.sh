@@ -106,7 +106,10 @@ stage "integration tests and tests in microVMs"
 run_tests build 1 -L 'integration|vm'
 
 stage "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-cmake -G Ninja -S . -B build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=ON >/dev/null
+# g++ 12 sees overflows in the standard library's own code once the sanitizers' checks are woven in;
+# the build above has the warning on.
+cmake -G Ninja -S . -B build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=ON \
+  -DCMAKE_CXX_FLAGS=-Wno-error=stringop-overflow >/dev/null
 mapfile -t targets < <(test_targets build-asan unit)
 ninja -C build-asan -j "$jobs" "${targets[@]}"
 run_tests build-asan "$(nproc)" -L unit

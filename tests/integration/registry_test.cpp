@@ -74,10 +74,10 @@ BOOST_AUTO_TEST_CASE(a_debian_image_with_python_comes_from_a_registry_and_runs) 
   };
   json::object files;
   files["/job/sum.py"] = upload("import json, sys\n"
-                                 "rows = [int(line) for line in open('/job/rows')]\n"
-                                 "json.dump({'sum': sum(rows), 'python': sys.version_info[0]},\n"
-                                 "          open('/job/out.json', 'w'))\n"
-                                 "print('rows', len(rows))\n");
+                                "rows = [int(line) for line in open('/job/rows')]\n"
+                                "json.dump({'sum': sum(rows), 'python': sys.version_info[0]},\n"
+                                "          open('/job/out.json', 'w'))\n"
+                                "print('rows', len(rows))\n");
   files["/job/rows"] = upload("1\n2\n39\n");
   auto ran = server.run({{"command", "python3"},
                          {"args", json::array{"/job/sum.py"}},
