@@ -254,6 +254,10 @@ result<std::optional<name_entry>> directory_reader::next() {
       // A hole in a directory is nothing but unused room.
       if (std::all_of(block_.begin(), block_.end(), [](auto b) { return b == std::byte{}; })) {
         offset_ = block_.size();
+        hole_bytes_ += block_.size();
+        if (hole_bytes_ > directory_hole_bytes_max) {
+          return damaged("a directory that is mostly holes");
+        }
         continue;
       }
     }

@@ -128,7 +128,7 @@ while IFS= read -r target; do
     [ ! -d "$folder" ] || seeds+=("$folder")
   done
   echo "$name"
-  "$target" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+  "$target" -max_total_time="$fuzz_seconds" -timeout=60 -rss_limit_mb=2048 -verbosity=0 \
     -print_final_stats=0 -artifact_prefix="build-fuzz/crashes/$name-" \
     "$grown" ${seeds[@]+"${seeds[@]}"}
   fuzzed=$((fuzzed + 1))
