@@ -27,7 +27,7 @@ namespace coppice::storage::inspection {
 /// All of an image's inodes (4,194,304) with names of 255 bytes in one directory: about 1.1 GiB.
 inline constexpr std::uint64_t directory_bytes_max = 5ull << 28;
 /// No kernel leaves holes in a directory; a gigabyte of them would only keep us reading.
-inline constexpr std::uint64_t directory_hole_bytes_max = 16ull << 20;
+inline constexpr std::uint64_t directory_hole_bytes_max = 128ull << 20;
 
 /// Directory blocks read to resolve one path: several of the largest real directories.
 inline constexpr std::uint64_t lookup_blocks_max = 1u << 20;
