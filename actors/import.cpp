@@ -214,7 +214,7 @@ void import_state::run_child(vmm::child_options options) {
 void import_state::child_exited(const frame<proto::ChildExited>& message) {
   child_ = nullptr;
   if (at(import_stage::leaving)) {
-    give_back();
+    discard();
     return;
   }
   auto view = message.view();
@@ -312,7 +312,7 @@ void import_state::seal() {
 // ---------------------------------------------------------------------------------------
 
 void import_state::fail(const std::string& text) {
-  self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) { r.setError(text); }));
+  failure_ = text;
   leave();
 }
 
@@ -342,20 +342,37 @@ void import_state::leave() {
   if (child_) {
     child_->kill(); // its end comes as ChildExited
   } else {
-    give_back();
+    discard();
   }
 }
 
-void import_state::give_back() {
-  if (!sealed_bytes_) {
-    caf::anon_send(parts_->store, make_frame<proto::DiscardOverlay>(
-                                      [&](auto r) { result_image_.to(r.initOverlay()); }));
-  }
+void import_state::discard() {
   std::error_code error;
   fs::remove_all(scratch(), error);
   if (error) {
     log::warn("scratch folder stays until the next start", "operation", id_, "error",
               error.message());
+  }
+  if (sealed_bytes_) {
+    give_back();
+    return;
+  }
+  self_
+      ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                }))
+      .then([this](const frame<proto::Done>&) { give_back(); },
+            [this](const caf::error& e) {
+              log::warn("overlay stays until the next start", "operation", id_, "error",
+                        text_of(e));
+              give_back();
+            });
+}
+
+void import_state::give_back() {
+  if (failure_) { // told last: the space that the import had filled can be used again
+    self_->send(operation_,
+                make_frame<proto::OperationOutcome>([&](auto r) { r.setError(*failure_); }));
   }
   self_->send(parts_->scheduler,
               make_frame<proto::ReleaseSlot>([&](auto r) { id_.to(r.initOperation()); }));

@@ -72,6 +72,7 @@ private:
 
   void fail(const std::string& text);
   void leave();
+  void discard();
   void give_back();
 
   bool at(import_stage stage) const {
@@ -94,6 +95,7 @@ private:
   std::shared_ptr<vmm::child_process> child_;
   frame<proto::ImportAnswer> answer_;
   std::optional<std::uint64_t> sealed_bytes_;
+  std::optional<std::string> failure_; ///< told when everything is given back
 };
 
 work_actor::behavior_type import(work_actor::stateful_pointer<import_state> self,

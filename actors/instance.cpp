@@ -346,8 +346,16 @@ void instance_state::finished(proto::FromGuest::Finished::Reader message) {
 // ---------------------------------------------------------------------------------------
 
 void instance_state::fail(const std::string& text) {
-  tell_outcome(&text);
+  failure_ = text;
   leave();
+  // A kill that takes for ever must not keep the reason from the client.
+  arm_deadline(parts_->stop_grace, {});
+}
+
+void instance_state::tell_failure() {
+  if (auto text = std::exchange(failure_, std::nullopt)) {
+    tell_outcome(&*text);
+  }
 }
 
 void instance_state::abort() {
@@ -382,27 +390,44 @@ void instance_state::tell_outcome(const std::string* error) {
 }
 
 void instance_state::leave() {
-  auto keeps_image = sealed_bytes_.has_value();
   stage_ = instance_stage::leaving;
   ++deadline_generation_;
-  if (!keeps_image) {
-    // After the attach in the store's mailbox, so it finds whatever that made. QEMU may still have
-    // the file open; its blocks are freed when QEMU is gone.
-    caf::anon_send(parts_->store, make_frame<proto::DiscardOverlay>(
-                                      [&](auto r) { result_image_.to(r.initOverlay()); }));
-  }
   if (!vm_) {
-    give_back();
+    discard();
     return;
   }
   self_
       ->request(vm_, caf::infinite, make_frame<proto::StopVm>([](auto r) { r.setGraceful(false); }))
-      .then([this](const frame<proto::VmStopped>&) { give_back(); },
-            [this](const caf::error&) { give_back(); }); // the supervisor is dead, and QEMU with it
+      .then([this](const frame<proto::VmStopped>&) { vm_gone(); },
+            [this](const caf::error&) { vm_gone(); }); // the supervisor is dead, and QEMU with it
+}
+
+void instance_state::vm_gone() {
+  if (std::exchange(vm_, nullptr)) { // told twice when its supervisor dies
+    discard();
+  }
+}
+
+void instance_state::discard() {
+  if (sealed_bytes_) {
+    give_back();
+    return;
+  }
+  // After the attach in the store's mailbox, so it finds whatever that made.
+  self_
+      ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                }))
+      .then([this](const frame<proto::Done>&) { give_back(); },
+            [this](const caf::error& e) {
+              log::warn("overlay stays until the next start", "operation", id_, "error",
+                        text_of(e));
+              give_back();
+            });
 }
 
 void instance_state::give_back() {
-  vm_ = nullptr;
+  tell_failure(); // who is told can use at once the space that the run had filled
   self_->send(parts_->images, make_frame<proto::UnpinImage>([&](auto r) {
                 image_.to(r.initImage());
                 id_.to(r.initOperation());
@@ -462,10 +487,10 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
     if (!vm_ || down.source != vm_) {
       return;
     }
-    vm_ = nullptr;
     if (at(instance_stage::leaving)) {
-      give_back();
+      vm_gone();
     } else {
+      vm_ = nullptr;
       fail("internal error: the supervisor of the microVM died");
     }
   });
@@ -482,7 +507,12 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
         // an import's; never sent here
       },
       [this](const frame<proto::Tick>& t) {
-        if (t.view()->getGeneration() == deadline_generation_ && !at(instance_stage::leaving)) {
+        if (t.view()->getGeneration() != deadline_generation_) {
+          return;
+        }
+        if (at(instance_stage::leaving)) {
+          tell_failure();
+        } else {
           fail(deadline_text_);
         }
       },

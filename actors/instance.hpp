@@ -36,7 +36,8 @@ struct instance_parts {
 ///
 /// Every stage can fail or be aborted; both lead to `leaving`, where the VM is killed and
 /// everything held is given back, in the opposite order. Guarantee: an image is reported only
-/// after the disk was unmounted clean by the guest, closed by QEMU and sealed durably; the slot is
+/// after the disk was unmounted clean by the guest, closed by QEMU and sealed durably; a failure is
+/// reported after the VM and its overlay are gone (at the latest after the stop grace); the slot is
 /// free only when the VM is gone.
 enum class instance_stage : std::uint8_t {
   queued,     ///< waits for a slot
@@ -87,8 +88,11 @@ private:
   // -- the end ---------------------------------------------------------------------------------
   void fail(const std::string& text);
   void abort();
+  void tell_failure();
   void tell_outcome(const std::string* error);
   void leave();
+  void vm_gone();
+  void discard();
   void give_back();
 
   /// Whether an answer of `stage` is still wanted: no abort or failure came in between.
@@ -118,6 +122,7 @@ private:
   output_meter stderr_;
   frame<proto::Phases> phases_;
   std::optional<std::uint64_t> sealed_bytes_; ///< set: the image is durable
+  std::optional<std::string> failure_;        ///< not yet told
   std::uint64_t deadline_generation_ = 0;
   std::string deadline_text_;
 };

@@ -277,6 +277,37 @@ BOOST_AUTO_TEST_CASE(an_abort_while_the_vm_closes_waits_until_it_is_gone) {
   check_all_given_back();
 }
 
+BOOST_AUTO_TEST_CASE(a_failure_is_told_when_its_overlay_is_gone) {
+  script->holds_stop = true;
+  start();
+  started();
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("No space left"); }));
+  drain();
+  BOOST_TEST(!said->outcome.has_value());
+  self->send(vm, make_frame<proto::VmStopped>());
+  drain();
+  BOOST_TEST((told->discarded == std::vector{result_image}));
+  BOOST_TEST(error().find("No space left") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_failure_is_told_even_when_the_vm_does_not_go) {
+  script->holds_stop = true;
+  start();
+  started();
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU hangs"); }));
+  drain();
+  advance(19s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(2s);
+  BOOST_TEST(error().find("QEMU hangs") != std::string::npos);
+  BOOST_TEST(said->gone == 0);
+  BOOST_TEST(told->released.empty());
+  self->send(vm, make_frame<proto::VmStopped>());
+  drain();
+  check_all_given_back();
+}
+
 BOOST_AUTO_TEST_CASE(a_failed_vm_fails_the_run_once) {
   start();
   started();

@@ -37,7 +37,9 @@ std::string read_file(const fs::path& file) {
 constexpr std::chrono::milliseconds look_interval{20};
 
 std::string decoded(const boost::json::object& operation, const char* stream) {
-  const auto& s = operation.at("metadata").at("result").at(stream).as_object();
+  const auto* result = operation.at("metadata").at("result").if_object();
+  BOOST_REQUIRE_MESSAGE(result, "no output in " << boost::json::serialize(operation));
+  const auto& s = result->at(stream).as_object();
   std::string value{s.at("value").as_string()};
   if (s.at("encoding").as_string() == "ascii") {
     return value;
