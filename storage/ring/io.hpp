@@ -7,11 +7,15 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 /// Calls on a ring as a coroutine sees them. Each does all of what it says or fails with what and
-/// where (storage::io_failure). Names must not be links in their last component.
+/// where (storage::io_failure). Names must not be links in their last component; names and buffers
+/// are referred to until the task ends.
 namespace coppice::storage::io {
 
 /// Awaits one request and gives its result as the ring has it.
@@ -35,7 +39,7 @@ private:
   waiting request_;
 };
 
-/// `flags` as open(2); O_CLOEXEC and O_NOFOLLOW are added.
+/// `flags` as open(2); O_CLOEXEC and O_NOFOLLOW are added. conflict: O_EXCL and it exists.
 task<result<int>> open(ring& on, const std::string& path, int flags, mode_t mode = 0600);
 task<void> close(ring& on, int fd);
 

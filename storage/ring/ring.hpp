@@ -28,6 +28,9 @@ struct io_request {
     send,      ///< send(fd, buffer, length, flags | MSG_NOSIGNAL)
   };
 
+  /// As the offset of a `read`: of something that has no offsets and may let one wait, an eventfd.
+  static constexpr std::uint64_t no_offset = ~0ull;
+
   call what = call::read;
   int fd = -1;
   std::uint64_t offset = 0;
@@ -54,7 +57,11 @@ struct io_request {
 /// double that fails, stalls and crashes in tests.
 ///
 /// Guarantee: each submitted request is done exactly once, in no certain order. A short read or
-/// write is a result, not an error: the callers in io.hpp go on. Owner: one thread.
+/// write is a result, not an error: the callers in io.hpp go on. Sockets are in blocking mode (else
+/// io_uring answers EAGAIN instead of waiting); receive and send wait without holding up any other
+/// request, and move all that was asked for with MSG_WAITALL. Owner: the thread of the first
+/// turn(), which may be another than that of the constructor; nothing is pending when it is
+/// destroyed.
 class ring {
 public:
   virtual ~ring() = default;
@@ -62,7 +69,8 @@ public:
   /// Takes a request, which starts at the latest in the next turn().
   virtual void submit(io_request& request) = 0;
 
-  /// `second` starts when `first` has done all it was asked for; else it ends with -ECANCELED.
+  /// `second` starts when `first` has done all it was asked for; else it ends with -ECANCELED. All
+  /// of a send or receive, as if it had MSG_WAITALL.
   virtual void submit_linked(io_request& first, io_request& second) = 0;
 
   /// Starts what was taken and gives the ends of at least one request to their `done`; returns at
@@ -77,8 +85,9 @@ public:
 /// call above (each is probed).
 std::string uring_obstacle();
 
-/// io_uring with `entries` (a power of two) in its queue; more requests wait inside. Throws
-/// std::system_error where uring_obstacle() is not empty.
+/// io_uring with `entries` (a power of two) in its queue; 16 times as many may be in the kernel,
+/// those that wait for a peer included, and more wait inside. Throws std::system_error where
+/// uring_obstacle() is not empty.
 std::unique_ptr<ring> make_uring(unsigned entries = 256);
 
 /// The same by `threads` threads that make blocking calls.
