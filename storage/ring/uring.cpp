@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -98,7 +100,10 @@ public:
       return 0;
     }
     is_enabled_ = true;
-    return ::io_uring_enable_rings(&ring_);
+    // The shared library of liburing 2.3 forgot io_uring_enable_rings.
+    auto status =
+        ::syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    return status < 0 ? -errno : 0;
   }
 
   io_uring* get() {
