@@ -249,3 +249,25 @@ BOOST_FIXTURE_TEST_CASE(faults_count_each_request_that_they_match, faulty_file) 
   BOOST_CHECK_EQUAL(content(), "a");
   BOOST_CHECK(io::run(on, io::write(on, fd, 0, bytes_of("abc"), path)));
 }
+
+BOOST_FIXTURE_TEST_CASE(a_fault_of_the_first_of_a_pair_cancels_the_second, faulty_file) {
+  std::string bytes = "abc";
+  for (auto is_cut : {true, false}) {
+    if (is_cut) {
+      on.cut(calls(call::write), 1, 2);
+    } else {
+      on.fail(calls(call::write), 1, EIO);
+    }
+    counted write{call::write};
+    write.fd = fd;
+    write.buffer = bytes.data();
+    write.length = bytes.size();
+    counted sync{call::sync_data};
+    sync.fd = fd;
+    on.submit_linked(write, sync);
+    turn_until_done(on);
+    BOOST_CHECK_EQUAL(write.result, is_cut ? 2 : -EIO);
+    BOOST_CHECK_EQUAL(sync.result, -ECANCELED);
+    BOOST_CHECK_EQUAL(write.ends + sync.ends, 2);
+  }
+}
