@@ -144,7 +144,7 @@ result<void> runtime::impl::open() {
     return records.error();
   }
   catalog = std::move(*records);
-  auto removed = files->remove_leftovers([this](const uuid& id) { return catalog->has_image(id); });
+  auto removed = files->remove_leftovers([this](const uuid& id) { return catalog->has_image_file(id); });
   if (removed.has_error()) {
     return removed.error();
   }

@@ -92,6 +92,7 @@ struct FinishOperation {
   image @2 :Records.ImageRecord;
   hasImage @3 :Bool;
   tag @4 :Text;                                              # moved to the result image; empty: none
+  index @5 :Records.ImageIndex;                              # of the new image
 }                                                            # -> Done
 struct SetTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }      # -> ImageRow; not_found
 struct RemoveTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }   # empty tag: all -> Done; not_found
@@ -109,7 +110,7 @@ struct SealOverlay {
   overlay @0 :Types.Uuid;
   parent @1 :Types.Uuid;                                     # absent for an import
 }                                                            # -> OverlaySealed, durable
-struct OverlaySealed { sizeBytes @0 :UInt64; }
+struct OverlaySealed { sizeBytes @0 :UInt64; index @1 :Records.ImageIndex; }
 struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> Done; an unknown one is fine
 
 struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large
@@ -174,6 +175,7 @@ struct OperationOutcome {
   hasImage @5 :Bool;
   phases @6 :Types.Phases;
   existingImage @7 :Types.Uuid;                              # the result is an image that was there before
+  index @8 :Records.ImageIndex;                              # of the new image
 }
 struct AbortWork { reason @0 :Text; }                        # operation -> work: stop, leave nothing
 struct WorkGone {}                                           # work -> operation: nothing of it is left

@@ -20,6 +20,12 @@ struct ImageRecord {
   sourceDigest @8 :Text;      # sha256:… of the manifest it was imported from; else empty
 }
 
+struct ImageIndex {
+  # Where each cluster of an image's disk lies; written with its record.
+  checkpoint @0 :Types.Uuid;  # the image whose index it stands on; absent: it is a checkpoint
+  extents @1 :Data;           # storage/disk/index_codec.hpp
+}
+
 struct OperationRecord {
   id @0 :Types.Uuid;
   project @1 :Text;

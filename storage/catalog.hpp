@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 namespace coppice::storage {
 
@@ -62,12 +63,29 @@ public:
   result<frame<proto::UnfinishedPage>> list_unfinished() const;
   result<frame<proto::ActiveCounts>> count_active(proto::CountActive::Reader request) const;
 
-  /// Whether any project has an image of that id; for removing leftovers.
+  /// Whether any project has an image of that id.
   bool has_image(const uuid& image) const;
 
   /// The newest image of the project that was imported from this manifest digest. not_found.
   result<frame<proto::ImageRow>> find_by_source(std::string_view project,
                                                 std::string_view source_digest) const;
+
+  // -- what images consist of: storage/catalog_lineage.hpp
+  // -----------------------------------------
+
+  /// Of a live image, or of a checkpoint on which a live one stands. not_found.
+  result<frame<proto::ImageIndex>> get_index(const uuid& image) const;
+
+  /// Whether the file of that image must stay: the image is live, or files that stand on it are
+  /// there. For removing leftovers.
+  bool has_image_file(const uuid& image) const;
+
+  /// Images that were deleted while other files stood on theirs, in the order of their ids, behind
+  /// `after`; at most `page_rows_max`.
+  result<std::vector<uuid>> list_dead_files(const uuid& after = {}) const;
+
+  /// The images whose files stand on that one's, live and dead, in the same way.
+  result<std::vector<uuid>> list_child_files(const uuid& image, const uuid& after = {}) const;
 
   // -- writing
   // -------------------------------------------------------------------------------------
@@ -101,8 +119,13 @@ public:
   /// conflict: the stored record is already terminal, the given one is not, or the image is not
   /// what the record says.
   result<void> finish_operation(proto::FinishOperation::Reader request);
-  /// conflict: the id is taken; images do not change.
+  /// conflict: the id is taken (images do not change), or its parent or the checkpoint of its index
+  /// is not there.
   result<void> put_image(proto::ImageRecord::Reader record);
+  result<void> put_image(proto::ImageRecord::Reader record, proto::ImageIndex::Reader index);
+  /// Its file and index stay while others need them. Nothing may run on it: a child that comes
+  /// later is refused. conflict: it has a tag.
+  result<void> delete_image(std::string_view project, const uuid& image);
   result<frame<proto::ImageRow>> set_tag(proto::SetTag::Reader request);
   result<void> remove_tag(proto::RemoveTag::Reader request);
   result<frame<proto::FileRecord>> put_file(proto::PutFile::Reader request);

@@ -39,6 +39,15 @@ std::string tag_key(std::string_view project, std::string_view tag) {
   return key;
 }
 
+std::string source_key(proto::ImageRecord::Reader image) {
+  auto key = keys::project_key(view_of(image.getProject()));
+  key += view_of(image.getSourceDigest());
+  key += '\0';
+  key += keys::newest_first(image.getCreatedAtUnixNs());
+  key += keys::of(uuid::from(image.getId()));
+  return key;
+}
+
 std::string image_tag_key(const uuid& image, std::string_view tag) {
   auto key = keys::of(image);
   key += tag;
@@ -104,13 +113,17 @@ void insert_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Re
   store(in, t.images, keys::of(id), copy_frame<proto::ImageRecord>(record));
   put_row(in, t, project, {id, record.getCreatedAtUnixNs()}, {});
   if (record.getSourceDigest().size() != 0) {
-    auto key = keys::project_key(project);
-    key += view_of(record.getSourceDigest());
-    key += '\0';
-    key += keys::newest_first(record.getCreatedAtUnixNs());
-    key += keys::of(id);
-    in.put(t.sources, key, {});
+    in.put(t.sources, source_key(record), {});
   }
+}
+
+void erase_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record) {
+  const auto id = uuid::from(record.getId());
+  erase_row(in, t, view_of(record.getProject()), {id, record.getCreatedAtUnixNs()}, {});
+  if (record.getSourceDigest().size() != 0) {
+    in.erase(t.sources, source_key(record));
+  }
+  in.erase(t.images, keys::of(id));
 }
 
 void attach_tag(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader image,

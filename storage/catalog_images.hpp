@@ -24,6 +24,9 @@ std::string image_index_prefix(std::string_view project, row_scope scope);
 
 void insert_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record);
 
+/// Takes away all of an image that has no tag.
+void erase_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record);
+
 /// Gives the tag to the image; another image of the project loses it.
 void attach_tag(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader image,
                 std::string_view tag);

@@ -8,14 +8,6 @@ namespace {
 
 constexpr std::uint64_t sign_bit = 1ull << 63;
 
-std::uint64_t number_of(std::string_view bytes) {
-  std::uint64_t number = 0;
-  for (char byte : bytes.substr(0, 8)) {
-    number = number << 8 | static_cast<unsigned char>(byte);
-  }
-  return number;
-}
-
 bool is_text(std::string_view text, std::size_t bytes_max) {
   return !text.empty() && text.size() <= bytes_max && text.find('\0') == std::string_view::npos;
 }
@@ -50,6 +42,14 @@ std::string big_endian(std::uint64_t number) {
     key[i] = static_cast<char>(number >> (56 - 8 * i));
   }
   return key;
+}
+
+std::uint64_t number_of(std::string_view big_endian) {
+  std::uint64_t number = 0;
+  for (char byte : big_endian.substr(0, 8)) {
+    number = number << 8 | static_cast<unsigned char>(byte);
+  }
+  return number;
 }
 
 std::string oldest_first(std::int64_t unix_ns) {

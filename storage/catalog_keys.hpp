@@ -30,6 +30,11 @@
 ///   files              project digest                        -> FileRecord
 ///   file_ids           id                                    -> project digest
 ///   file_index         project newest_first digest           ->
+///   indexes            image                                 -> ImageIndex
+///   index_users        checkpoint image                      -> (live images only)
+///   image_files        image                                 -> parent (nil: none)
+///   image_file_children parent child                         ->
+///   dead_image_files   image                                 -> (files without an image)
 namespace coppice::storage::keys {
 
 /// 1 to 64 of a-z 0-9 . _ -
@@ -54,6 +59,7 @@ static_assert(project_bytes_max + 2 + source_digest_bytes_max + time_bytes + id_
 
 std::string project_key(std::string_view project);
 std::string big_endian(std::uint64_t number);
+std::uint64_t number_of(std::string_view big_endian);
 std::string newest_first(std::int64_t unix_ns);
 std::string oldest_first(std::int64_t unix_ns);
 std::int64_t time_of_newest_first(std::string_view key);

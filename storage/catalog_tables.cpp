@@ -1,6 +1,7 @@
 #include "storage/catalog_tables.hpp"
 
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_lineage.hpp"
 
 #include <utility>
 
@@ -9,27 +10,28 @@ namespace coppice::storage {
 namespace {
 
 /// Of keys and tables. Records evolve by themselves: their schemas only gain fields.
-constexpr std::uint64_t schema_version = 1;
+///   2  image_files and what belongs to them
+constexpr std::uint64_t schema_version = 2;
 constexpr std::string_view version_key = "schema";
 
-result<void> check_version(lmdb::transaction& in, lmdb::table meta) {
+/// Which version wrote the catalog; 0: it is new.
+result<std::uint64_t> read_version(lmdb::transaction& in, lmdb::table meta) {
   auto stored = in.get(meta, version_key);
   if (in.failed()) {
     return *in.failed();
   }
-  const auto current = keys::big_endian(schema_version);
   if (!stored) {
-    in.put(meta, version_key, current);
-    return in.failed() ? result<void>{*in.failed()} : result<void>{};
+    return std::uint64_t{0};
   }
-  if (stored->size() != current.size()) {
+  if (stored->size() != sizeof(std::uint64_t)) {
     return fail(ec::damaged, "the version record of the catalog is not 8 bytes long");
   }
-  if (*stored > current) {
+  const auto version = keys::number_of(*stored);
+  if (version > schema_version) {
     return fail(ec::unsupported, "the catalog was written by a newer version of coppice; run that "
                                  "version, or use another state folder");
   }
-  return {};
+  return version;
 }
 
 } // namespace
@@ -41,8 +43,9 @@ result<tables> tables::open(lmdb::transaction& in) {
     return meta.error();
   }
   all.meta = *meta;
-  if (auto known = check_version(in, all.meta); !known) {
-    return known.error();
+  const auto version = read_version(in, all.meta);
+  if (!version) {
+    return version.error();
   }
   const std::pair<const char*, lmdb::table tables::*> named[] = {
       {"tokens", &tables::tokens},
@@ -59,6 +62,11 @@ result<tables> tables::open(lmdb::transaction& in) {
       {"files", &tables::files},
       {"file_ids", &tables::file_ids},
       {"file_index", &tables::file_index},
+      {"indexes", &tables::indexes},
+      {"index_users", &tables::index_users},
+      {"image_files", &tables::image_files},
+      {"image_file_children", &tables::image_file_children},
+      {"dead_image_files", &tables::dead_image_files},
   };
   for (const auto& [name, member] : named) {
     auto opened = in.open_table(name);
@@ -67,7 +75,15 @@ result<tables> tables::open(lmdb::transaction& in) {
     }
     all.*member = *opened;
   }
-  return all;
+  if (*version == 1) {
+    if (auto made = make_image_files(in, all); !made) {
+      return made.error();
+    }
+  }
+  if (*version != schema_version) {
+    in.put(all.meta, version_key, keys::big_endian(schema_version));
+  }
+  return in.failed() ? result<tables>{*in.failed()} : result<tables>{all};
 }
 
 } // namespace coppice::storage

@@ -30,11 +30,16 @@ struct tables {
   lmdb::table files = 0;
   lmdb::table file_ids = 0;
   lmdb::table file_index = 0;
+  lmdb::table indexes = 0;
+  lmdb::table index_users = 0;
+  lmdb::table image_files = 0;
+  lmdb::table image_file_children = 0;
+  lmdb::table dead_image_files = 0;
 
   static constexpr unsigned count_max = 32;
 
-  /// Opens all, makes the missing ones and the version record. unsupported: a newer version wrote
-  /// this catalog; nothing is changed then.
+  /// Opens all and makes the missing ones; a catalog of an older version becomes one of this.
+  /// unsupported: a newer version wrote this catalog; nothing is changed then.
   static result<tables> open(lmdb::transaction& in);
 };
 

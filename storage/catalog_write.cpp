@@ -2,6 +2,7 @@
 #include "storage/catalog_images.hpp"
 #include "storage/catalog_impl.hpp"
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
 
 #include <string>
@@ -46,8 +47,12 @@ result<void> check_ids(const uuid& operation, std::uint64_t next,
   return {};
 }
 
+given_index index_of(proto::FinishOperation::Reader request) {
+  return request.hasIndex() ? given_index{request.getIndex()} : std::nullopt;
+}
+
 result<void> check_new_image(lmdb::transaction& in, const tables& t,
-                             proto::ImageRecord::Reader record) {
+                             proto::ImageRecord::Reader record, given_index index) {
   const auto id = uuid::from(record.getId());
   if (!keys::is_project(view_of(record.getProject()))) {
     return bad_project(view_of(record.getProject()));
@@ -62,7 +67,7 @@ result<void> check_new_image(lmdb::transaction& in, const tables& t,
   if (in.has(t.images, keys::of(id))) {
     return fail(ec::conflict, "image " + id.text() + " is there already; images do not change");
   }
-  return {};
+  return check_lineage(in, t, record, index);
 }
 
 } // namespace
@@ -105,6 +110,7 @@ struct catalog::transaction::impl {
 
   result<void> check_result_image(proto::FinishOperation::Reader request);
   result<void> finish(proto::FinishOperation::Reader request);
+  result<void> put(proto::ImageRecord::Reader record, given_index index);
 
   catalog::impl& owner;
   lmdb::transaction in;
@@ -205,7 +211,7 @@ catalog::transaction::impl::check_result_image(proto::FinishOperation::Reader re
   const auto project = view_of(record.getProject());
   if (request.getHasImage()) {
     const auto image = request.getImage();
-    if (auto fits = check_new_image(in, t, image); !fits) {
+    if (auto fits = check_new_image(in, t, image, index_of(request)); !fits) {
       return fits.error();
     }
     if (uuid::from(image.getId()) != result_image || view_of(image.getProject()) != project) {
@@ -251,6 +257,7 @@ result<void> catalog::transaction::impl::finish(proto::FinishOperation::Reader r
                   secrets::erase);
   if (request.getHasImage()) {
     insert_image(in, t, request.getImage());
+    insert_lineage(in, t, request.getImage(), index_of(request));
   }
   if (request.getTag().size() != 0) {
     auto image =
@@ -268,14 +275,39 @@ result<void> catalog::transaction::finish_operation(proto::FinishOperation::Read
 
 // -- images --------------------------------------------------------------------------------------
 
-result<void> catalog::transaction::put_image(proto::ImageRecord::Reader record) {
-  auto& in = impl_->in;
-  const auto& t = impl_->t;
-  return impl_->change<void>("put image", [&]() -> result<void> {
-    if (auto fits = check_new_image(in, t, record); !fits) {
+result<void> catalog::transaction::impl::put(proto::ImageRecord::Reader record, given_index index) {
+  return change<void>("put image", [&]() -> result<void> {
+    if (auto fits = check_new_image(in, t, record, index); !fits) {
       return fits.error();
     }
     insert_image(in, t, record);
+    insert_lineage(in, t, record, index);
+    return {};
+  });
+}
+
+result<void> catalog::transaction::put_image(proto::ImageRecord::Reader record) {
+  return impl_->put(record, std::nullopt);
+}
+
+result<void> catalog::transaction::put_image(proto::ImageRecord::Reader record,
+                                             proto::ImageIndex::Reader index) {
+  return impl_->put(record, index);
+}
+
+result<void> catalog::transaction::delete_image(std::string_view project, const uuid& image) {
+  auto& in = impl_->in;
+  const auto& t = impl_->t;
+  return impl_->change<void>("delete image", [&]() -> result<void> {
+    auto record = load_image(in, t, project, image);
+    if (record.empty()) {
+      return no_image(image, project);
+    }
+    if (auto tag = next_tag(in, t, image)) {
+      return fail(ec::conflict, "image " + image.text() + " has the tag " + *tag);
+    }
+    erase_image(in, t, *record.view());
+    erase_lineage(in, t, image);
     return {};
   });
 }

@@ -46,6 +46,7 @@ struct image_of {
   std::int64_t created = 0;
   const char* project = "default";
   const char* source = "";
+  std::uint64_t parent = 0;
 
   frame<proto::ImageRecord> record() const {
     return make_frame<proto::ImageRecord>([&](proto::ImageRecord::Builder to) {
@@ -54,6 +55,9 @@ struct image_of {
       to.setCreatedAtUnixNs(created);
       to.setSourceDigest(source);
       to.setSizeBytes(4096);
+      if (parent != 0) {
+        id_number(parent).to(to.initParent());
+      }
     });
   }
 };
