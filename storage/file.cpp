@@ -173,7 +173,8 @@ result<void> move_durably(const std::filesystem::path& from, const std::filesyst
     return failed(errno, "rename", from.string() + " to " + to.string());
   }
   // The new name first: a crash in between then leaves two names or the new one, never none.
-  if (auto synced = sync_directory(to.parent_path()); !synced) {
+  auto synced = sync_directory(to.parent_path());
+  if (!synced || to.parent_path() == from.parent_path()) {
     return synced;
   }
   return sync_directory(from.parent_path());

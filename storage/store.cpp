@@ -28,6 +28,8 @@ namespace coppice::storage {
 namespace {
 
 constexpr std::string_view image_suffix = ".qcow2";
+constexpr std::string_view overlay_suffix = ".overlay";
+constexpr std::size_t uuid_text_length = 36;
 
 /// Nobody but the daemon's user may write to a sealed image, and that user only by changing it.
 constexpr mode_t sealed_mode = 0400;
@@ -50,6 +52,12 @@ std::optional<uuid> image_of_file(const std::string& name) {
     return std::nullopt;
   }
   return id;
+}
+
+/// Whether that name in images/ is an overlay's, or of what an import puts beside it.
+bool is_overlay_file(const std::string& name) {
+  auto id = uuid::parse(std::string_view{name}.substr(0, uuid_text_length));
+  return id && name.starts_with(id->text() + std::string{overlay_suffix});
 }
 
 result<bool> is_there(const std::filesystem::path& path) {
@@ -226,7 +234,7 @@ result<std::unique_ptr<store>> store::open(const std::filesystem::path& state_di
   if (!lock) {
     return lock.error();
   }
-  for (auto name : {"images", "overlays", "blobs", "uploads", "tmp", "catalog"}) {
+  for (auto name : {"images", "blobs", "uploads", "tmp", "catalog"}) {
     if (auto made = make_directory(state_dir / name); !made) {
       return made.error();
     }
@@ -251,7 +259,7 @@ result<void> store::create_overlay(const uuid& overlay, const uuid& parent) {
 }
 
 std::filesystem::path store::overlay_path(const uuid& overlay) const {
-  return image_file(impl_->state_dir / "overlays", overlay);
+  return images_dir(impl_->state_dir) / (overlay.text() + std::string{overlay_suffix});
 }
 
 std::filesystem::path store::image_path(const uuid& image) const {
@@ -286,13 +294,13 @@ result<store::sealed> store::seal(const uuid& overlay, const uuid& parent) {
 
 result<void> store::discard(const uuid& overlay) {
   // Both are tried; the first failure is the one to tell.
-  auto from_overlays = remove_file(overlay_path(overlay));
-  auto from_images = remove_file(image_path(overlay));
-  if (!from_overlays) {
-    return from_overlays.error();
+  auto of_overlay = remove_file(overlay_path(overlay));
+  auto of_image = remove_file(image_path(overlay));
+  if (!of_overlay) {
+    return of_overlay.error();
   }
-  if (!from_images) {
-    return from_images.error();
+  if (!of_image) {
+    return of_image.error();
   }
   return {};
 }
@@ -349,7 +357,7 @@ void store::set_blob_bytes_max(std::uint64_t bytes) {
 
 result<std::size_t> store::remove_leftovers(const std::function<bool(const uuid&)>& has_record) {
   std::size_t removed = 0;
-  for (auto name : {"overlays", "uploads", "tmp"}) {
+  for (auto name : {"uploads", "tmp"}) {
     auto count = remove_entries(impl_->state_dir / name, [](const std::string&) { return true; });
     if (!count) {
       return count.error();
@@ -359,7 +367,7 @@ result<std::size_t> store::remove_leftovers(const std::function<bool(const uuid&
   // Files with other names in images/ are not ours to judge.
   auto count = remove_entries(images_dir(impl_->state_dir), [&](const std::string& name) {
     auto image = image_of_file(name);
-    return image && !has_record(*image);
+    return is_overlay_file(name) || (image && !has_record(*image));
   });
   if (!count) {
     return count.error();

@@ -20,15 +20,16 @@ namespace coppice::storage {
 /// progress. Layout below the state folder:
 ///
 ///   lock                     held (flock) by the one daemon; contains its pid
-///   images/<image>.qcow2     sealed, read-only, backed by ../images/<parent>.qcow2
-///   overlays/<image>.qcow2   being written by a VM or an import; backing name as above, so the
-///                            rename into images/ keeps it true; removed at start
+///   images/<image>.qcow2     sealed, read-only, backed by <parent>.qcow2 beside it
+///   images/<image>.overlay   being written by a VM or an import, which may put scratch files with
+///                            longer names beside it; backing name as above, so the seal's rename
+///                            keeps it true; removed at start
 ///   blobs/<sha256>           uploaded files, 64 hex digits
 ///   uploads/<number>         uploads in progress; removed at start
 ///   tmp/                     scratch of imports; emptied at start
 ///   catalog/                 LMDB (storage/catalog.hpp)
 ///
-/// Guarantee: a file in images/ or blobs/ is whole and durable. It counts once the catalog has its
+/// Guarantee: a file images/*.qcow2 or in blobs/ is whole and durable. It counts once the catalog has its
 /// record; files without one are removed by `remove_leftovers`.
 /// Owner: the store actor; one thread at a time. `open_image` makes independent readers.
 class store {
@@ -61,7 +62,7 @@ public:
   /// Makes an overlay the immutable file of image `overlay`. The disk must be closed to writes.
   /// Checks the qcow2 header against what create_overlay wrote (version, size, backing name and
   /// format, no external data file, no unknown incompatible feature, not marked dirty or corrupt)
-  /// and that its ext4 superblock says clean; then file durable, rename, both folders durable.
+  /// and that its ext4 superblock says clean; then file durable, rename, folder durable.
   /// `parent` absent (nil): an import, no backing file. damaged, not_clean.
   result<sealed> seal(const uuid& overlay, const uuid& parent);
 
@@ -96,7 +97,7 @@ public:
 
   // -- start -------------------------------------------------------------------------------------
 
-  /// Removes everything in overlays/, uploads/ and tmp/, and files in images/ for which
+  /// Removes everything in uploads/ and tmp/, and from images/ overlays and images for which
   /// `has_record` is false. Returns how many were removed. Called once, before any other work.
   result<std::size_t> remove_leftovers(const std::function<bool(const uuid&)>& has_record);
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "storage/disk/extent.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -57,6 +59,9 @@ inline constexpr std::uint32_t feature_names = 0x6803f857;
 inline constexpr std::uint32_t bitmaps = 0x23852875;
 inline constexpr std::uint32_t encryption = 0x0537be77;
 inline constexpr std::uint32_t external_data_file = 0x44415441;
+/// Ours, "CCRC": where the checksums of a sealed file are (sealed_file.hpp). Others skip it, since
+/// "unknown header extensions can be safely ignored".
+inline constexpr std::uint32_t checksums = 0x43435243;
 } // namespace extension
 
 // -- section "Cluster mapping"
@@ -71,7 +76,8 @@ inline constexpr std::uint64_t l1_reserved = ~(entry_offset_mask | entry_copied)
 inline constexpr std::uint64_t l2_reserved =
     ~(entry_offset_mask | entry_copied | l2_compressed | l2_reads_as_zeros);
 
-inline constexpr std::size_t entry_bytes = 8; ///< of an L1, L2 or refcount table
+inline constexpr std::size_t entry_bytes = 8;    ///< of an L1, L2 or refcount table
+inline constexpr std::size_t checksum_bytes = 4; ///< of ours
 
 // -- our limits
 // --------------------------------------------------------------------------------------
@@ -80,20 +86,22 @@ inline constexpr std::size_t entry_bytes = 8; ///< of an L1, L2 or refcount tabl
 inline constexpr std::uint32_t cluster_bits_min = 9;
 inline constexpr std::uint32_t cluster_bits_max = 21;
 
-/// 64 KiB: the tables of a 64 GiB disk then take an L1 of 1 KiB and one L2 for each 512 MiB
-/// touched.
-inline constexpr std::uint32_t cluster_bits_written = 16;
+/// 4 KiB, as disks are mapped (extent.hpp): a small change stays small. The L1 of a 64 GiB disk
+/// takes 256 KiB then, nearly all of it holes, and one L2 table covers 2 MiB.
+inline constexpr std::uint32_t cluster_bits_written = cluster_bits;
 inline constexpr std::uint64_t cluster_bytes_written = 1ull << cluster_bits_written;
 
 /// Reference counts of 16 bits, the format's default.
 inline constexpr std::uint32_t refcount_order_written = 4;
 inline constexpr std::uint32_t refcount_order_max = 6;
+inline constexpr std::uint64_t refcount_bytes = (1u << refcount_order_written) / 8;
+inline constexpr std::uint64_t refcounts_in_block = cluster_bytes_written / refcount_bytes;
 
 /// Fixed fields, all extensions that QEMU writes (under 600 bytes) and the longest name fit twice.
 inline constexpr std::size_t header_area_bytes = 4096;
 
-/// Far above any disk of ours, far below where products of table sizes could wrap.
-inline constexpr std::uint64_t disk_bytes_max = 16ull << 40;
+/// Far above any disk of ours: what an L1 of QEMU's limit maps with clusters of 4 KiB.
+inline constexpr std::uint64_t disk_bytes_max = 8ull << 40;
 
 /// ext4 ends files of 4 KiB blocks here; a longer file is not one of ours.
 inline constexpr std::uint64_t file_bytes_max = 16ull << 40;
@@ -101,7 +109,7 @@ inline constexpr std::uint64_t file_bytes_max = 16ull << 40;
 /// QEMU's own limit.
 inline constexpr std::uint64_t l1_bytes_max = 32ull << 20;
 
-/// QEMU's own limit: enough for 2 PB at 64 KiB clusters.
+/// QEMU's own limit: enough for 8 TiB of file at 4 KiB clusters.
 inline constexpr std::uint64_t refcount_table_bytes_max = 8ull << 20;
 
 // -- numbers

@@ -10,9 +10,11 @@ namespace coppice::storage::qcow2 {
 
 namespace {
 
-constexpr std::string_view name_prefix = "../images/";
 constexpr std::string_view name_suffix = ".qcow2";
 constexpr std::string_view backing_format_name = "qcow2";
+
+/// Two numbers of 8 bytes: checksum_place.
+constexpr std::size_t checksums_extension_bytes = 16;
 
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -37,6 +39,7 @@ private:
   result<void> refcounts();
   result<void> extensions();
   result<void> one_extension(std::uint32_t type, std::span<const std::byte> data);
+  result<void> checksums(std::span<const std::byte> data);
   result<void> backing_file();
 
   /// A table that starts at a cluster boundary behind the header and ends inside the file.
@@ -207,6 +210,8 @@ result<void> parser::one_extension(std::uint32_t type, std::span<const std::byte
     }
     has_backing_format_ = true;
     return {};
+  case extension::checksums:
+    return checksums(data);
   case extension::external_data_file:
     return bad(ec::unsupported, "has an external data file");
   case extension::encryption:
@@ -216,6 +221,27 @@ result<void> parser::one_extension(std::uint32_t type, std::span<const std::byte
   default:
     return {}; // names of features, and "unknown header extension, can be safely ignored"
   }
+}
+
+result<void> parser::checksums(std::span<const std::byte> data) {
+  if (out_.checksums) {
+    return bad(ec::damaged, "says twice where its checksums are");
+  }
+  if (data.size() != checksums_extension_bytes) {
+    return bad(ec::damaged, "the place of the checksums takes " + std::to_string(data.size()) +
+                                " bytes, expected " + std::to_string(checksums_extension_bytes));
+  }
+  checksum_place place{load_be<std::uint64_t>(data, 0), load_be<std::uint64_t>(data, 8)};
+  // Without any they still have a place: the end of the file.
+  if (place.offset_bytes == 0 || place.offset_bytes % out_.cluster_bytes() != 0 ||
+      place.offset_bytes > file_bytes_ ||
+      place.count > (file_bytes_ - place.offset_bytes) / checksum_bytes) {
+    return bad(ec::damaged, std::to_string(place.count) + " checksums at " +
+                                std::to_string(place.offset_bytes) +
+                                " are misaligned or outside of the file");
+  }
+  out_.checksums = place;
+  return {};
 }
 
 result<void> parser::backing_file() {
@@ -245,15 +271,14 @@ result<void> parser::backing_file() {
 } // namespace
 
 std::string backing_name(const uuid& image) {
-  return std::string{name_prefix} + image.text() + std::string{name_suffix};
+  return image.text() + std::string{name_suffix};
 }
 
 std::optional<uuid> image_of_backing_name(std::string_view name) {
-  if (name.size() <= name_prefix.size() + name_suffix.size()) {
+  if (!name.ends_with(name_suffix)) {
     return std::nullopt;
   }
-  auto id = uuid::parse(
-      name.substr(name_prefix.size(), name.size() - name_prefix.size() - name_suffix.size()));
+  auto id = uuid::parse(name.substr(0, name.size() - name_suffix.size()));
   // One spelling only: what is written again is then the same file on every file system.
   if (!id || !*id || backing_name(*id) != name) {
     return std::nullopt;
@@ -303,6 +328,12 @@ std::vector<std::byte> encode_header(const header& value) {
   };
   if (value.parent) {
     append_extension(extension::backing_format, backing_format_name);
+  }
+  if (value.checksums) {
+    std::array<std::byte, checksums_extension_bytes> place{};
+    store_be(place, 0, value.checksums->offset_bytes);
+    store_be(place, 8, value.checksums->count);
+    append_extension(extension::checksums, as_text(place));
   }
   append_extension(extension::end, {});
   if (value.parent) {

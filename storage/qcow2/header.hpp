@@ -15,6 +15,14 @@
 
 namespace coppice::storage::qcow2 {
 
+/// Where the checksums of a sealed file lie: 4 bytes each, behind the last counted cluster.
+struct checksum_place {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t count = 0;
+
+  friend bool operator==(const checksum_place&, const checksum_place&) = default;
+};
+
 /// The header of a qcow2 file of ours.
 ///
 /// Problem: a hostile QEMU can rewrite the header of its overlay: a backing file or a data file
@@ -32,7 +40,8 @@ struct header {
   std::uint32_t refcount_table_clusters = 0;
   std::uint32_t refcount_order = refcount_order_written;
   std::uint64_t compatible_features = 0;
-  std::optional<uuid> parent; ///< the image that the backing file name stands for
+  std::optional<uuid> parent;              ///< the image that the backing file name stands for
+  std::optional<checksum_place> checksums; ///< only sealed files have them
 
   std::uint64_t cluster_bytes() const {
     return std::uint64_t{1} << cluster_bits;
@@ -44,8 +53,8 @@ struct header {
   friend bool operator==(const header&, const header&) = default;
 };
 
-/// `../images/<image>.qcow2`: relative, so that the store can be moved, and true from overlays/ as
-/// well as from images/.
+/// `<image>.qcow2`: a file in the same folder. So the store can be moved, and no tool ever builds a
+/// path that grows with the depth of the chain.
 std::string backing_name(const uuid& image);
 
 /// The image that a backing file name stands for; nothing for any other name.

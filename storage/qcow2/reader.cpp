@@ -10,8 +10,8 @@ namespace coppice::storage::qcow2 {
 
 namespace {
 
-/// How far one look-up follows a run: a megabyte or more of real clusters, and a bound on how often
-/// the same entries are looked at when the layers below are fragmented.
+/// How far one look-up follows a run: 256 KiB of our clusters, and a bound on how often the same
+/// entries are looked at when the layers below are fragmented. Runs that go on are joined.
 constexpr std::uint64_t run_clusters_max = 64;
 
 /// Whether the entry at `next` goes on where the run that began with `first` is after `clusters`.
@@ -122,12 +122,15 @@ result<reader::extent> reader::find_in_layer(std::size_t layer_index, std::uint6
   }
   length_max = std::min(length_max, in.head.disk_bytes - offset);
   auto l2_covers = in.head.l2_entries() * in.head.cluster_bytes();
-  auto l2_offset = in.l1[static_cast<std::size_t>(offset / l2_covers)];
+  auto l2_offset = l2_offset_of(in, offset / l2_covers);
+  if (!l2_offset) {
+    return l2_offset.error();
+  }
   length_max = std::min(length_max, l2_covers - offset % l2_covers);
-  if (l2_offset == 0) {
+  if (*l2_offset == 0) {
     return extent{extent::state::parent, layer_index, 0, length_max};
   }
-  auto table = l2_table(layer_index, in, l2_offset);
+  auto table = l2_table(layer_index, in, *l2_offset);
   if (!table) {
     return table.error();
   }
@@ -152,6 +155,45 @@ result<reader::extent> reader::find_in_layer(std::size_t layer_index, std::uint6
     break;
   }
   return extent{extent::state::data, layer_index, first.offset_bytes + inside, length};
+}
+
+result<std::uint64_t> reader::l2_offset_of(layer& in, std::uint64_t l1_index) {
+  auto number = static_cast<std::size_t>(l1_index / l1_piece_entries);
+  auto& piece = in.l1[number];
+  if (!piece.is_known) {
+    auto bytes = bytes_of(in);
+    if (!bytes) {
+      return bytes.error();
+    }
+    auto offsets = read_l1_piece(**bytes, in.head, number);
+    if (!offsets) {
+      return offsets.error();
+    }
+    if (!offsets->empty()) {
+      piece.offsets = std::make_unique<std::uint64_t[]>(l1_piece_entries);
+      std::copy(offsets->begin(), offsets->end(), piece.offsets.get());
+      l1_bytes_ += l1_piece_entries * entry_bytes;
+      forget_l1_pieces(in);
+    }
+    piece.is_known = true;
+  }
+  return piece.offsets ? piece.offsets[l1_index % l1_piece_entries] : 0;
+}
+
+/// Layer by layer in a circle, until the rest is within the limit.
+void reader::forget_l1_pieces(const layer& except) {
+  for (std::size_t i = 0; i < layers_.size() && l1_bytes_ > limits_.l1_bytes_max; ++i) {
+    auto& target = layers_[l1_forget_layer_++ % layers_.size()];
+    if (&target == &except) {
+      continue;
+    }
+    for (auto& piece : target.l1) {
+      if (piece.offsets) {
+        piece = {};
+        l1_bytes_ -= l1_piece_entries * entry_bytes;
+      }
+    }
+  }
 }
 
 result<const std::vector<std::uint64_t>*> reader::l2_table(std::size_t layer_index, layer& in,
@@ -183,7 +225,6 @@ result<const std::vector<std::uint64_t>*> reader::l2_table(std::size_t layer_ind
 // -- layers
 // ------------------------------------------------------------------------------------------
 
-/// The layer with its L1 table in memory. The pointer is good until the next call.
 result<void> reader::open_whole_chain() {
   while (layers_.back().head.parent) {
     if (auto next = layer_at(layers_.size()); !next) {
@@ -193,6 +234,7 @@ result<void> reader::open_whole_chain() {
   return {};
 }
 
+/// The pointer is good until the next call.
 result<reader::layer*> reader::layer_at(std::size_t index) {
   if (index == layers_.size()) {
     auto parent = *layers_.back().head.parent;
@@ -211,19 +253,7 @@ result<reader::layer*> reader::layer_at(std::size_t index) {
       return added.error();
     }
   }
-  auto& out = layers_[index];
-  if (out.l1.empty()) {
-    auto bytes = bytes_of(out);
-    if (!bytes) {
-      return bytes.error();
-    }
-    auto l1 = read_l1(**bytes, out.head);
-    if (!l1) {
-      return l1.error();
-    }
-    out.l1 = std::move(*l1);
-  }
-  return &out;
+  return &layers_[index];
 }
 
 result<void> reader::add_layer(const uuid& image, std::unique_ptr<byte_source> bytes) {
@@ -231,8 +261,9 @@ result<void> reader::add_layer(const uuid& image, std::unique_ptr<byte_source> b
   if (!head) {
     return head.error();
   }
-  auto l1_bytes = l1_entries_for(head->disk_bytes, head->cluster_bits) * entry_bytes;
-  if (l1_bytes > limits_.l1_bytes_max - l1_bytes_) {
+  // 16 bytes for each 4 KiB of table, whether it has content or not.
+  auto place_bytes = l1_pieces(*head) * sizeof(l1_piece);
+  if (place_bytes > limits_.l1_bytes_max - l1_place_bytes_) {
     return fail(ec::too_large, bytes->name() +
                                    ": the tables of the chain up to here take more than " +
                                    std::to_string(limits_.l1_bytes_max) + " bytes");
@@ -240,12 +271,14 @@ result<void> reader::add_layer(const uuid& image, std::unique_ptr<byte_source> b
   if (open_files_ >= limits_.open_files_max) {
     close_least_used();
   }
-  l1_bytes_ += static_cast<std::size_t>(l1_bytes);
+  l1_place_bytes_ += place_bytes;
   ++open_files_;
   if (image) {
     images_.insert(image);
   }
-  layers_.push_back({image, std::move(bytes), std::move(*head), {}, ++uses_});
+  auto pieces = l1_pieces(*head);
+  layers_.push_back(
+      {image, std::move(bytes), std::move(*head), std::vector<l1_piece>(pieces), ++uses_});
   return {};
 }
 

@@ -6,15 +6,17 @@
 #include "storage/qcow2/byte_source.hpp"
 #include "storage/qcow2/header.hpp"
 
+#include <boost/functional/hash.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -26,9 +28,10 @@ struct reader_limits {
   std::size_t layers_max = 4096;
   /// Below the usual limit of 1,024 descriptors a process.
   std::size_t open_files_max = 256;
-  /// 512 tables of 64 KiB: they map 256 GiB.
+  /// 8,192 tables of 4 KiB: they map 16 GiB of one file.
   std::size_t l2_bytes_max = 32u << 20;
-  /// A 64 GiB disk takes 1 KiB a layer.
+  /// Pieces of L1 tables with content: a layer of a few changes has three of 4 KiB. Those of layers
+  /// whose turn it is are forgotten beyond it, and read again when they are needed.
   std::size_t l1_bytes_max = 64u << 20;
 };
 
@@ -59,12 +62,18 @@ public:
   result<void> read(std::uint64_t offset_bytes, std::span<std::byte> out) override;
 
 private:
+  /// Offsets of L2 tables: a part of a layer's L1.
+  struct l1_piece {
+    bool is_known = false;
+    std::unique_ptr<std::uint64_t[]> offsets; ///< null where it is known that all are 0
+  };
+
   /// One file of the chain.
   struct layer {
     uuid image;                         ///< nil for the top
     std::unique_ptr<byte_source> bytes; ///< null while it is closed to save descriptors
     header head;
-    std::vector<std::uint64_t> l1; ///< offsets of L2 tables; empty until needed
+    std::vector<l1_piece> l1;
     std::uint64_t last_use = 0;
   };
 
@@ -88,6 +97,8 @@ private:
   result<layer*> layer_at(std::size_t index);
   result<const byte_source*> bytes_of(layer& target);
   void close_least_used();
+  result<std::uint64_t> l2_offset_of(layer& in, std::uint64_t l1_index);
+  void forget_l1_pieces(const layer& except);
   result<const std::vector<std::uint64_t>*> l2_table(std::size_t layer_index, layer& in,
                                                      std::uint64_t l2_offset);
   result<extent> find_in_layer(std::size_t layer_index, std::uint64_t offset,
@@ -100,11 +111,14 @@ private:
   std::vector<layer> layers_;
   std::set<uuid> images_; ///< of layers_, to see loops
   std::size_t open_files_ = 0;
-  std::size_t l1_bytes_ = 0;
+  std::size_t l1_place_bytes_ = 0;  ///< what the layers' lists of pieces take
+  std::size_t l1_bytes_ = 0;        ///< and the pieces in them
+  std::size_t l1_forget_layer_ = 0; ///< whose turn it is to forget them
   std::uint64_t uses_ = 0;
 
   std::list<cached_table> tables_; ///< most recently used first
-  std::map<table_key, std::list<cached_table>::iterator> table_index_;
+  std::unordered_map<table_key, std::list<cached_table>::iterator, boost::hash<table_key>>
+      table_index_;
   std::size_t l2_bytes_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include "protocol/uuid.hpp"
 #include "storage/disk/extent.hpp"
 #include "storage/qcow2/byte_source.hpp"
+#include "storage/qcow2/checksum.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -36,19 +37,24 @@ struct table_write {
 };
 
 /// What turns a file with data clusters into an image. The order of `writes` does not matter but
-/// for the last, which is the header's.
+/// for the last, which is the header's. All are whole clusters, for who writes past the page cache.
 struct sealed_tables {
   std::vector<table_write> writes;
   std::uint64_t file_bytes = 0; ///< the file ends here
 };
 
+/// The extents of a 64 GiB disk at worst, each cluster one of its own.
+inline constexpr std::size_t own_extents_max = (64ull << 30) / cluster_bytes;
+
+/// Adds the next extent, in guest order, to a list; one that goes on where the last ends is merged.
+void append_extent(std::vector<own_extent>& own, const own_extent& next);
+
 /// `own`: sorted by guest cluster, disjoint, inside the disk, data inside [data_begin, data_end).
 /// `checksums`: one for each data cluster of `own`, in guest order.
+/// Memory: the tables, about a five-hundredth of the data, more for scattered changes.
 sealed_tables build_tables(std::uint64_t disk_bytes, const std::optional<uuid>& parent,
                            std::span<const own_extent> own, cluster_number data_end,
                            std::span<const std::uint32_t> checksums);
-
-std::uint32_t checksum(std::span<const std::byte> bytes);
 
 /// What a sealed file says of itself, strictly parsed: anything that build_tables cannot have
 /// written is `damaged` or `unsupported`, with what and where.

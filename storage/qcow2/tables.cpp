@@ -82,12 +82,22 @@ result<void> check_l2(const byte_source& source, const header& h, std::uint64_t 
 
 } // namespace
 
-result<std::vector<std::uint64_t>> read_l1(const byte_source& source, const header& h) {
-  auto table = read_table(source, h.l1_offset,
-                          static_cast<std::size_t>(l1_entries_for(h.disk_bytes, h.cluster_bits)));
+std::size_t l1_pieces(const header& h) {
+  return static_cast<std::size_t>(
+      divide_up(l1_entries_for(h.disk_bytes, h.cluster_bits), l1_piece_entries));
+}
+
+result<std::vector<std::uint64_t>> read_l1_piece(const byte_source& source, const header& h,
+                                                 std::size_t piece) {
+  auto first = std::uint64_t{piece} * l1_piece_entries;
+  auto count = std::min<std::uint64_t>(l1_piece_entries,
+                                       l1_entries_for(h.disk_bytes, h.cluster_bits) - first);
+  auto table =
+      read_table(source, h.l1_offset + first * entry_bytes, static_cast<std::size_t>(count));
   if (!table) {
     return table;
   }
+  auto is_used = false;
   for (auto& entry : *table) {
     if ((entry & l1_reserved) != 0) {
       return damaged(source, "reserved bits in an L1 entry");
@@ -97,6 +107,10 @@ result<std::vector<std::uint64_t>> read_l1(const byte_source& source, const head
       return damaged(source, "L2 table at " + std::to_string(entry) +
                                  " is misaligned or outside of the file");
     }
+    is_used = is_used || entry != 0;
+  }
+  if (!is_used) {
+    table->clear();
   }
   return table;
 }
@@ -144,19 +158,21 @@ result<void> check_tables(const byte_source& source, const header& h) {
       return taken;
     }
   }
-  auto l1 = read_l1(source, h);
-  if (!l1) {
-    return l1.error();
-  }
-  for (auto offset : *l1) {
-    if (offset == 0) {
-      continue;
+  for (std::size_t piece = 0; piece < l1_pieces(h); ++piece) {
+    auto l1 = read_l1_piece(source, h, piece);
+    if (!l1) {
+      return l1.error();
     }
-    if (auto taken = used.take(offset, h.cluster_bytes()); !taken) {
-      return taken;
-    }
-    if (auto done = check_l2(source, h, offset, used); !done) {
-      return done;
+    for (auto offset : *l1) {
+      if (offset == 0) {
+        continue;
+      }
+      if (auto taken = used.take(offset, h.cluster_bytes()); !taken) {
+        return taken;
+      }
+      if (auto done = check_l2(source, h, offset, used); !done) {
+        return done;
+      }
     }
   }
   return {};

@@ -27,7 +27,8 @@ result<void> create_overlay(const std::filesystem::path& path, const uuid& paren
                             std::uint64_t disk_bytes);
 
 /// Writes the content of the raw file `raw` (its length, a multiple of 512, is the size of the
-/// disk) to a new qcow2 file `out` without backing file. Holes and clusters of zeros take no space.
+/// disk) to a new sealed file `out` without backing file (sealed_file.hpp). Holes and clusters of
+/// zeros take no space.
 result<void> write_from_raw(const std::filesystem::path& raw, const std::filesystem::path& out);
 
 } // namespace coppice::storage::qcow2

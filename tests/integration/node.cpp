@@ -84,6 +84,14 @@ state_folder::~state_folder() {
   fs::remove_all(path_, ignored);
 }
 
+std::size_t overlays_in(const std::filesystem::path& state) {
+  std::size_t n = 0;
+  for (const auto& entry : std::filesystem::directory_iterator{state / "images"}) {
+    n += entry.path().filename().string().find(".overlay") != std::string::npos ? 1u : 0u;
+  }
+  return n;
+}
+
 void eventually(const std::string& what, const std::function<bool()>& claim) {
   auto deadline = clock::now() + patience();
   while (!claim()) {

@@ -39,6 +39,9 @@ private:
   std::filesystem::path path_;
 };
 
+/// How many files of unfinished work are in a state folder.
+std::size_t overlays_in(const std::filesystem::path& state);
+
 class node {
 public:
   /// Starts `coppice serve` on `state` with further `--section.key=value` arguments and waits until

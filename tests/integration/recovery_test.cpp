@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
   }
   BOOST_TEST(client.get("/v1/inspect/" + kept + "/download?path=/root/f").body == "precious\n");
   BOOST_TEST(stdout_of(again.shell(kept, "cat /root/f")) == "precious\n");
-  BOOST_TEST(files_in(folder.path() / "overlays") == 0u);
+  BOOST_TEST(overlays_in(folder.path()) == 0u);
   BOOST_TEST(again.stop() == 0);
   // base, kept, the two late runs, the last one: nothing else
   BOOST_TEST(files_in(folder.path() / "images") == 5u);
@@ -106,7 +106,7 @@ BOOST_AUTO_TEST_CASE(a_killed_qemu_fails_its_operation_alone) {
   BOOST_TEST(status_of(done) == "FAILED");
   BOOST_TEST(!error_of(done).empty());
   eventually("nothing of the VM is left", [&] {
-    return descendants_of(server.pid()).empty() && files_in(folder.path() / "overlays") == 0;
+    return descendants_of(server.pid()).empty() && overlays_in(folder.path()) == 0;
   });
   BOOST_TEST(stdout_of(server.shell(base, "echo next")) == "next\n");
 }

@@ -112,7 +112,7 @@ BOOST_AUTO_TEST_CASE(a_second_store_on_the_same_folder_is_refused_by_the_pid_of_
 BOOST_AUTO_TEST_CASE(folders_are_made_for_the_owner_alone) {
   scratch dir;
   auto opened = open_store(dir / "state");
-  for (auto name : {"", "images", "overlays", "blobs", "uploads", "tmp", "catalog"}) {
+  for (auto name : {"", "images", "blobs", "uploads", "tmp", "catalog"}) {
     BOOST_TEST(mode_of(dir / "state" / name) == mode_t{0700}, name);
   }
 }
@@ -131,20 +131,28 @@ BOOST_FIXTURE_TEST_CASE(leftovers_are_removed_and_recorded_images_are_not, opene
   std::filesystem::create_directories(state / "tmp" / "import" / "blobs");
   write_at(state / "tmp" / "import" / "blobs" / "x", 0, bytes_of("x"));
   write_at(state / "images" / "README", 0, bytes_of("not ours"));
+  write_at(state / "images" / "precious.overlay", 0, bytes_of("not ours"));
+  write_at(files->overlay_path(uuid::random()).string() + ".raw", 0, bytes_of("of an import"));
   std::set<uuid> asked;
   auto removed = files->remove_leftovers([&](const uuid& image) {
     asked.insert(image);
     return image == kept;
   });
   BOOST_REQUIRE(removed);
-  BOOST_TEST(*removed == 4u);
+  BOOST_TEST(*removed == 5u);
   BOOST_CHECK((asked == std::set<uuid>{kept, unrecorded}));
   BOOST_CHECK(std::filesystem::exists(files->image_path(kept)));
   BOOST_CHECK(!std::filesystem::exists(files->image_path(unrecorded)));
   BOOST_CHECK(!std::filesystem::exists(files->overlay_path(half)));
   BOOST_CHECK(std::filesystem::is_empty(state / "uploads"));
   BOOST_CHECK(std::filesystem::is_empty(state / "tmp"));
-  BOOST_CHECK(std::filesystem::exists(state / "images" / "README"));
+  // The image and what is not ours: all that is left.
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator{state / "images"}) {
+    left.insert(entry.path().filename().string());
+  }
+  BOOST_CHECK(
+      (left == std::set<std::string>{kept.text() + ".qcow2", "README", "precious.overlay"}));
 }
 
 // -- sealing
@@ -263,7 +271,7 @@ BOOST_FIXTURE_TEST_CASE(sealing_never_replaces_an_image, opened_store) {
 }
 
 BOOST_FIXTURE_TEST_CASE(sealing_what_is_not_there_is_not_found, opened_store) {
-  check_fails(files->seal(uuid::random(), {}), ec::not_found, "overlays");
+  check_fails(files->seal(uuid::random(), {}), ec::not_found, ".overlay");
 }
 
 BOOST_FIXTURE_TEST_CASE(discard_removes_overlay_and_unrecorded_image_and_is_fine_twice,
