@@ -297,7 +297,7 @@ void import_state::seal() {
       .then(
           [this](const frame<proto::OverlaySealed>& sealed) {
             if (at(import_stage::sealing)) {
-              sealed_bytes_ = sealed.view()->getSizeBytes();
+              sealed_ = sealed;
               leave();
             }
           },
@@ -317,7 +317,7 @@ void import_state::fail(const std::string& text) {
 }
 
 void import_state::leave() {
-  if (sealed_bytes_ || existing_) {
+  if (sealed_ || existing_) {
     auto view = record_.view();
     self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) {
                   r.setSuccess();
@@ -325,6 +325,7 @@ void import_state::leave() {
                     existing_.to(r.initExistingImage());
                     return;
                   }
+                  auto sealed = sealed_->view();
                   auto answer = answer_.view();
                   auto imported = answer->getImported();
                   auto image = r.initImage();
@@ -333,9 +334,10 @@ void import_state::leave() {
                   image.setProject(view->getProject());
                   id_.to(image.initOperation());
                   image.setCreatedAtUnixNs(unix_now_ns());
-                  image.setSizeBytes(*sealed_bytes_);
+                  image.setSizeBytes(sealed->getSizeBytes());
                   image.setConfig(imported.getConfig());
                   image.setSourceDigest(imported.getSourceDigest());
+                  r.setIndex(sealed->getIndex());
                 }));
   }
   stage_ = import_stage::leaving;
@@ -353,7 +355,7 @@ void import_state::discard() {
     log::warn("scratch folder stays until the next start", "operation", id_, "error",
               error.message());
   }
-  if (sealed_bytes_) {
+  if (sealed_) {
     give_back();
     return;
   }
@@ -393,7 +395,7 @@ work_actor::behavior_type import_state::make_behavior(std::shared_ptr<const impo
   return {
       [this](const frame<proto::AbortWork>&) {
         if (!at(import_stage::leaving)) {
-          sealed_bytes_.reset();
+          sealed_.reset();
           existing_ = uuid{};
           leave(); // the operation has decided the end itself
         }

@@ -94,7 +94,7 @@ private:
   import_stage stage_ = import_stage::queued;
   std::shared_ptr<vmm::child_process> child_;
   frame<proto::ImportAnswer> answer_;
-  std::optional<std::uint64_t> sealed_bytes_;
+  std::optional<frame<proto::OverlaySealed>> sealed_;
   std::optional<std::string> failure_; ///< told when everything is given back
 };
 

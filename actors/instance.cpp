@@ -78,6 +78,11 @@ void instance_state::attach() {
       ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
                   result_image_.to(r.initOverlay());
                   image_.to(r.initParent());
+                  // The guest's own limit is exact for what programs write; this one also counts
+                  // the file system's tables and what is written over.
+                  auto view = record_.view();
+                  auto layer = request_of(*view).getMaxLayerBytes();
+                  r.setOwnBytesMax(layer + layer / 16 + (16u << 20));
                 }))
       .then(
           [this](const frame<proto::OverlayAttached>&) {
@@ -236,7 +241,7 @@ void instance_state::seal() {
           [this](const frame<proto::OverlaySealed>& sealed) {
             if (at(instance_stage::sealing)) {
               phases_ = edited(phases_, [&](auto p) { p.setSealUs(lap_us()); });
-              sealed_bytes_ = sealed.view()->getSizeBytes();
+              sealed_ = sealed;
               succeed();
             }
           },
@@ -378,14 +383,22 @@ void instance_state::tell_outcome(const std::string* error) {
                 }
                 auto phases = phases_.view();
                 r.setPhases(*phases);
-                if (!error && sealed_bytes_) {
-                  auto record = record_.view();
-                  auto row = parent_.view();
-                  auto image = child_image(*record, row->getImage(), result_image_, *sealed_bytes_);
-                  auto view = image.view();
-                  r.setImage(*view);
-                  r.setHasImage(true);
+                if (error || !sealed_) {
+                  return;
                 }
+                auto sealed = sealed_->view();
+                if (sealed->getUnchanged()) {
+                  image_.to(r.initExistingImage());
+                  return;
+                }
+                auto record = record_.view();
+                auto row = parent_.view();
+                auto image =
+                    child_image(*record, row->getImage(), result_image_, sealed->getSizeBytes());
+                auto view = image.view();
+                r.setImage(*view);
+                r.setHasImage(true);
+                r.setIndex(sealed->getIndex());
               }));
 }
 
@@ -409,7 +422,7 @@ void instance_state::vm_gone() {
 }
 
 void instance_state::discard() {
-  if (sealed_bytes_) {
+  if (sealed_) {
     give_back();
     return;
   }

@@ -121,8 +121,8 @@ private:
   output_meter stdout_;
   output_meter stderr_;
   frame<proto::Phases> phases_;
-  std::optional<std::uint64_t> sealed_bytes_; ///< set: the image is durable
-  std::optional<std::string> failure_;        ///< not yet told
+  std::optional<frame<proto::OverlaySealed>> sealed_; ///< set: the image is durable
+  std::optional<std::string> failure_;                ///< not yet told
   std::uint64_t deadline_generation_ = 0;
   std::string deadline_text_;
 };

@@ -78,14 +78,17 @@ using catalog_writer_actor = caf::typed_actor<
 
 /// Owns the files of the store: overlays, sealed images, uploaded blobs.
 using store_actor = caf::typed_actor<
-    /// Makes an empty overlay over a sealed image. storage; not_found: the parent's file is
-    /// missing.
+    /// Makes an overlay over a sealed image and serves it as a disk: its VM finds the socket in
+    /// disk_sockets. storage; not_found: no such parent.
     ask<proto::AttachOverlay, proto::OverlayAttached>,
-    /// Checks header and file system, makes file and name durable. After the answer the image file
-    /// is in place; it counts only once the catalog has its record. damaged; storage.
+    /// Takes the disk from its VM, checks the file system, makes file and name durable. After the
+    /// answer the image file is in place; it counts only once the catalog has its record. damaged;
+    /// storage.
     ask<proto::SealOverlay, proto::OverlaySealed>,
     /// Removes an overlay, or a sealed file whose record was never committed.
     ask<proto::DiscardOverlay, proto::Done>,
+    /// From the disk engine's threads.
+    tell<proto::DisksAnswered>,
     /// Uploads: begin, append one chunk at a time, finish (or abort). Idle uploads are dropped.
     ask<proto::BeginBlob, proto::BlobUpload>, //
     ask<proto::AppendBlob, proto::Done>,      //

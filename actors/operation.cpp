@@ -183,6 +183,7 @@ void operation_state::finish(operation_event event, const std::string& error,
       r.setResultImage(view->getImage().getId());
       r.setResultImageSizeBytes(view->getImage().getSizeBytes());
       end_->image = copy_frame<proto::ImageRecord>(view->getImage());
+      end_->index = copy_frame<proto::ImageIndex>(view->getIndex());
     } else {
       r.setResultImage(view->getExistingImage());
     }
@@ -325,6 +326,8 @@ void operation_state::write_end() {
       auto image = end_->image->view();
       r.setImage(*image);
       r.setHasImage(true);
+      auto index = end_->index->view();
+      r.setIndex(*index);
     }
     r.setTag(end_->tag);
   });

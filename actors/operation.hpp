@@ -77,6 +77,7 @@ private:
   struct ending {
     frame<proto::OperationRecord> record;
     std::optional<frame<proto::ImageRecord>> image;
+    std::optional<frame<proto::ImageIndex>> index; ///< of the image
     std::string tag;
   };
 

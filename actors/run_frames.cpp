@@ -53,6 +53,7 @@ frame<proto::ToGuest> start_order(proto::RunRequest::Reader request,
     start.setConfig(image.getConfig());
     start.setFiles(request.getFiles());
     start.setTimeoutMs(std::uint64_t{request.getTimeoutSeconds()} * 1000);
+    start.setNewBytesMax(request.getMaxLayerBytes());
   });
 }
 

@@ -112,6 +112,8 @@ struct runtime::impl {
   std::filesystem::path program;
   std::shared_ptr<storage::store> files;
   std::shared_ptr<storage::catalog> catalog;
+  std::shared_ptr<storage::engine> disks;
+  std::shared_ptr<disk_sockets> sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
   std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
   system_config caf_config;
@@ -144,20 +146,28 @@ result<void> runtime::impl::open() {
     return records.error();
   }
   catalog = std::move(*records);
-  auto removed = files->remove_leftovers([this](const uuid& id) { return catalog->has_image_file(id); });
+  auto removed =
+      files->remove_leftovers([this](const uuid& id) { return catalog->has_image_file(id); });
   if (removed.has_error()) {
     return removed.error();
   }
-  log::info("store open", "state_dir", config.state_dir.string(), "leftovers_removed", *removed);
+  auto started = storage::engine::start(
+      config.state_dir / "images",
+      [records = catalog](const uuid& image) { return records->get_index(image); }, {});
+  if (started.has_error()) {
+    return started.error();
+  }
+  disks = std::move(*started);
+  log::info("store open", "state_dir", config.state_dir.string(), "leftovers_removed", *removed,
+            "disk_io", disks->io_description());
   return {};
 }
 
 std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
   vms->loop = &loop;
   vms->machine = machine_options_of(config);
-  // Only ever a path made from an id; the store's files never move.
-  vms->disk_of = [shared = files](const uuid& overlay) {
-    return vmm::file_disk(shared->overlay_path(overlay));
+  vms->disk_of = [shared = sockets](const uuid& overlay) {
+    return vmm::served_disk(shared->take(overlay));
   };
 
   auto instances = std::make_shared<instance_parts>();
@@ -204,7 +214,7 @@ void runtime::impl::spawn() {
   system.emplace(caf_config);
   reader = system->spawn(catalog_reader, catalog);
   writer = system->spawn<caf::detached>(catalog_writer, catalog);
-  store_handle = system->spawn<caf::detached>(store, files);
+  store_handle = system->spawn<caf::detached>(store, store_parts{files, disks, sockets});
   slots = system->spawn(scheduler, config.import.running_max);
 
   auto inspect = std::make_shared<inspect_parts>();
@@ -310,6 +320,7 @@ void runtime::shutdown() {
   if (impl_->system) {
     impl_->stop();
     impl_->system.reset(); // waits for every actor
+    impl_->disks.reset();
   }
 }
 

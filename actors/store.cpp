@@ -2,7 +2,11 @@
 
 #include "actors/requests.hpp"
 
+#include <caf/send.hpp>
+#include <caf/typed_response_promise.hpp>
+
 #include <algorithm>
+#include <utility>
 
 namespace coppice {
 
@@ -12,22 +16,130 @@ std::span<const std::byte> bytes_of(capnp::Data::Reader data) {
   return {reinterpret_cast<const std::byte*>(data.begin()), data.size()};
 }
 
-caf::result<frame<proto::OverlaySealed>> sealed(const result<storage::store::sealed>& r) {
-  if (r.has_error()) {
-    return to_error(r.error());
-  }
-  return make_frame<proto::OverlaySealed>([&](auto root) { root.setSizeBytes(r->size_bytes); });
+frame<proto::OverlaySealed> told(const storage::sealed_image& image) {
+  return make_frame<proto::OverlaySealed>([&](auto root) {
+    root.setSizeBytes(image.own_bytes);
+    root.setUnchanged(image.is_unchanged);
+    if (image.index) {
+      auto index = root.initIndex();
+      image.index->checkpoint().to(index.initCheckpoint());
+      auto extents = image.index->encode();
+      index.setExtents({reinterpret_cast<const capnp::byte*>(extents.data()), extents.size()});
+    }
+  });
 }
 
-caf::result<frame<proto::BlobChunk>> read_blob(storage::store& files,
-                                               proto::ReadBlob::Reader request) {
+} // namespace
+
+template <class T>
+storage::engine::answer<T> store_state::here(std::function<void(result<T>)> then) {
+  auto weak = caf::actor_cast<caf::actor_addr>(self_);
+  return [weak, box = answers_, then = std::move(then)](result<T> given) {
+    {
+      std::lock_guard lock{box->mutex};
+      box->waiting.push_back(
+          [then, given = std::move(given)]() mutable { then(std::move(given)); });
+    }
+    if (auto alive = caf::actor_cast<store_actor>(weak)) {
+      caf::anon_send(alive, make_frame<proto::DisksAnswered>());
+    }
+  };
+}
+
+void store_state::take_answers() {
+  std::vector<std::function<void()>> taken;
+  {
+    std::lock_guard lock{answers_->mutex};
+    taken.swap(answers_->waiting);
+  }
+  for (auto& answer : taken) {
+    answer();
+  }
+}
+
+caf::result<frame<proto::OverlayAttached>>
+store_state::attach(proto::AttachOverlay::Reader request) {
+  auto overlay = uuid::from(request.getOverlay());
+  if (slots_.contains(overlay)) {
+    return make_error(ec::conflict, "the overlay is there already");
+  }
+  auto slot = parts_.disks->open_slot();
+  if (slot.has_error()) {
+    return to_error(slot.error());
+  }
+  parts_.sockets->put(overlay, vmm::unique_fd{slot->client});
+  slots_.emplace(overlay, slot->number);
+  auto promise = self_->make_response_promise<frame<proto::OverlayAttached>>();
+  storage::engine::branch branch{slot->number, overlay, uuid::from(request.getParent()),
+                                 request.getOwnBytesMax()};
+  parts_.disks->attach(branch, here<void>([this, promise, overlay](result<void> done) mutable {
+                         if (done.has_error()) {
+                           close_slot(overlay);
+                           promise.deliver(to_error(done.error()));
+                         } else {
+                           promise.deliver(make_frame<proto::OverlayAttached>(
+                               [](auto root) { root.setVirtualSizeBytes(limits::disk_bytes); }));
+                         }
+                       }));
+  return promise;
+}
+
+caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::Reader request) {
+  auto overlay = uuid::from(request.getOverlay());
+  if (!uuid::from(request.getParent())) {
+    auto sealed = parts_.files->seal_import(overlay);
+    if (sealed.has_error()) {
+      return to_error(sealed.error());
+    }
+    parts_.disks->indexes().put(overlay, sealed->index);
+    return told(*sealed);
+  }
+  auto promise = self_->make_response_promise<frame<proto::OverlaySealed>>();
+  parts_.disks->seal(overlay,
+                     here<storage::sealed_image>(
+                         [this, promise, overlay](result<storage::sealed_image> done) mutable {
+                           close_slot(overlay);
+                           if (done.has_error()) {
+                             promise.deliver(to_error(done.error()));
+                           } else {
+                             promise.deliver(told(*done));
+                           }
+                         }));
+  return promise;
+}
+
+caf::result<frame<proto::Done>> store_state::discard(const uuid& overlay) {
+  auto promise = self_->make_response_promise<frame<proto::Done>>();
+  parts_.disks->discard(overlay, here<void>([this, promise, overlay](result<void> done) mutable {
+                          close_slot(overlay);
+                          // A sealed file whose record was never committed.
+                          if (done) {
+                            done = parts_.files->discard(overlay);
+                          }
+                          if (done.has_error()) {
+                            promise.deliver(to_error(done.error()));
+                          } else {
+                            promise.deliver(make_frame<proto::Done>());
+                          }
+                        }));
+  return promise;
+}
+
+void store_state::close_slot(const uuid& overlay) {
+  if (auto slot = slots_.extract(overlay)) {
+    parts_.disks->close_slot(slot.mapped());
+  }
+  parts_.sockets->take(overlay); // of a VM that never came
+}
+
+caf::result<frame<proto::BlobChunk>> store_state::read_blob(proto::ReadBlob::Reader request) {
   storage::store::sha256 digest{};
   if (request.getSha256().size() != digest.size()) {
     return make_error(ec::invalid, "sha256: must be 32 bytes");
   }
   std::copy_n(request.getSha256().begin(), digest.size(), digest.begin());
   auto wanted = std::min<std::size_t>(request.getMaxBytes(), limits::transfer_chunk_bytes);
-  auto r = files.read_blob(digest, request.getOffset(), wanted);
+  auto r = parts_.files->read_blob(digest, request.getOffset(), wanted);
   if (r.has_error()) {
     return to_error(r.error());
   }
@@ -36,45 +148,36 @@ caf::result<frame<proto::BlobChunk>> read_blob(storage::store& files,
   });
 }
 
-} // namespace
-
-store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self,
-                                 std::shared_ptr<storage::store> files) {
-  self->state.files = std::move(files);
+store_actor::behavior_type store_state::make_behavior(store_parts parts) {
+  parts_ = std::move(parts);
   return {
-      [self](const frame<proto::AttachOverlay>& r) -> caf::result<frame<proto::OverlayAttached>> {
+      [this](const frame<proto::AttachOverlay>& r) {
         auto view = r.view();
-        auto made = self->state.files->create_overlay(uuid::from(view->getOverlay()),
-                                                      uuid::from(view->getParent()));
-        if (made.has_error()) {
-          return to_error(made.error());
-        }
-        return make_frame<proto::OverlayAttached>(
-            [](auto root) { root.setVirtualSizeBytes(limits::disk_bytes); });
+        return attach(*view);
       },
-      [self](const frame<proto::SealOverlay>& r) {
+      [this](const frame<proto::SealOverlay>& r) {
         auto view = r.view();
-        return sealed(
-            self->state.files->seal(uuid::from(view->getOverlay()), uuid::from(view->getParent())));
+        return seal(*view);
       },
-      [self](const frame<proto::DiscardOverlay>& r) {
+      [this](const frame<proto::DiscardOverlay>& r) {
         auto view = r.view();
-        return answer(self->state.files->discard(uuid::from(view->getOverlay())));
+        return discard(uuid::from(view->getOverlay()));
       },
-      [self](const frame<proto::BeginBlob>&) -> caf::result<frame<proto::BlobUpload>> {
-        auto begun = self->state.files->begin_blob();
+      [this](const frame<proto::DisksAnswered>&) { take_answers(); },
+      [this](const frame<proto::BeginBlob>&) -> caf::result<frame<proto::BlobUpload>> {
+        auto begun = parts_.files->begin_blob();
         if (begun.has_error()) {
           return to_error(begun.error());
         }
         return make_frame<proto::BlobUpload>([&](auto root) { root.setUpload(*begun); });
       },
-      [self](const frame<proto::AppendBlob>& r) {
+      [this](const frame<proto::AppendBlob>& r) {
         auto view = r.view();
-        return answer(self->state.files->append_blob(view->getUpload(), bytes_of(view->getData())));
+        return answer(parts_.files->append_blob(view->getUpload(), bytes_of(view->getData())));
       },
-      [self](const frame<proto::FinishBlob>& r) -> caf::result<frame<proto::BlobStored>> {
+      [this](const frame<proto::FinishBlob>& r) -> caf::result<frame<proto::BlobStored>> {
         auto view = r.view();
-        auto stored = self->state.files->finish_blob(view->getUpload());
+        auto stored = parts_.files->finish_blob(view->getUpload());
         if (stored.has_error()) {
           return to_error(stored.error());
         }
@@ -83,15 +186,20 @@ store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self
           root.setSizeBytes(stored->size_bytes);
         });
       },
-      [self](const frame<proto::AbortBlob>& r) {
+      [this](const frame<proto::AbortBlob>& r) {
         auto view = r.view();
-        self->state.files->abort_blob(view->getUpload());
+        parts_.files->abort_blob(view->getUpload());
       },
-      [self](const frame<proto::ReadBlob>& r) {
+      [this](const frame<proto::ReadBlob>& r) {
         auto view = r.view();
-        return read_blob(*self->state.files, *view);
+        return read_blob(*view);
       },
   };
+}
+
+store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self,
+                                 store_parts parts) {
+  return self->state.make_behavior(std::move(parts));
 }
 
 } // namespace coppice

@@ -1,26 +1,64 @@
 #pragma once
 
+#include "actors/disk_sockets.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/type_ids.hpp"
+#include "storage/disk/engine.hpp"
 #include "storage/store.hpp"
 
+#include <functional>
 #include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
 namespace coppice {
 
-/// The owner of the store's files: overlays, seals, blobs. Blocks on the disk: spawned detached.
-struct store_state {
-  store_state() = default;
-
+/// What the store actor works with.
+struct store_parts {
   std::shared_ptr<storage::store> files;
+  std::shared_ptr<storage::engine> disks;
+  std::shared_ptr<disk_sockets> sockets;
+};
+
+/// The owner of the store: overlays, seals, blobs. The engine serves and seals disks on threads of
+/// its own, many at once; blobs and imports block on the disk, so it is spawned detached.
+class store_state {
+public:
+  explicit store_state(store_actor::stateful_pointer<store_state> self) : self_{self} {}
+
+  store_actor::behavior_type make_behavior(store_parts parts);
 
   static inline const char* name = "store";
+
+private:
+  /// What the engine's threads have for us. They outlive us or we them, hence shared.
+  struct answers {
+    std::mutex mutex;
+    std::vector<std::function<void()>> waiting;
+  };
+
+  caf::result<frame<proto::OverlayAttached>> attach(proto::AttachOverlay::Reader request);
+  caf::result<frame<proto::OverlaySealed>> seal(proto::SealOverlay::Reader request);
+  caf::result<frame<proto::Done>> discard(const uuid& overlay);
+  caf::result<frame<proto::BlobChunk>> read_blob(proto::ReadBlob::Reader request);
+  void close_slot(const uuid& overlay);
+
+  /// An answer for the engine to call; `then` runs in this actor.
+  template <class T>
+  storage::engine::answer<T> here(std::function<void(result<T>)> then);
+  void take_answers();
+
+  store_actor::stateful_pointer<store_state> self_;
+  store_parts parts_;
+  std::shared_ptr<answers> answers_ = std::make_shared<answers>();
+  std::unordered_map<uuid, storage::engine::slot_number> slots_; ///< by overlay
 };
 
 store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self,
-                                 std::shared_ptr<storage::store> files);
+                                 store_parts parts);
 
 } // namespace coppice

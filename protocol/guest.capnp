@@ -26,6 +26,7 @@ struct ToGuest {
     config @4 :Types.ImageConfig;
     files @5 :List(Types.FilePlacement);
     timeoutMs @6 :UInt64;     # of the main process, from its start
+    newBytesMax @7 :UInt64;   # what may be added to the disk before ENOSPC; 0: as much as fits
   }
   struct FileChunk {
     index @0 :UInt32;         # into Start.files

@@ -103,6 +103,7 @@ struct PutFile { record @0 :Records.FileRecord; }            # known sha256: kee
 struct AttachOverlay {
   overlay @0 :Types.Uuid;                                    # the id that the image will have
   parent @1 :Types.Uuid;
+  ownBytesMax @2 :UInt64;                                    # what the guest may change
 }                                                            # -> OverlayAttached
 struct OverlayAttached { virtualSizeBytes @0 :UInt64; }
 struct SealOverlay {
@@ -110,7 +111,12 @@ struct SealOverlay {
   overlay @0 :Types.Uuid;
   parent @1 :Types.Uuid;                                     # absent for an import
 }                                                            # -> OverlaySealed, durable
-struct OverlaySealed { sizeBytes @0 :UInt64; index @1 :Records.ImageIndex; }
+struct OverlaySealed {
+  sizeBytes @0 :UInt64;
+  index @1 :Records.ImageIndex;                              # of the new image
+  unchanged @2 :Bool;                                        # nothing is kept: it is what its parent was
+}
+struct DisksAnswered {}                                        # the engine to its store actor: look at what it has
 struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> Done; an unknown one is fine
 
 struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large

@@ -6,8 +6,7 @@
 #include "storage/ext4_superblock.hpp"
 #include "storage/file.hpp"
 #include "storage/qcow2/reader.hpp"
-#include "storage/qcow2/tables.hpp"
-#include "storage/qcow2/writer.hpp"
+#include "storage/qcow2/sealed_file.hpp"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -60,17 +59,6 @@ bool is_overlay_file(const std::string& name) {
   return id && name.starts_with(id->text() + std::string{overlay_suffix});
 }
 
-result<bool> is_there(const std::filesystem::path& path) {
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) == 0) {
-    return true;
-  }
-  if (errno == ENOENT) {
-    return false;
-  }
-  return io_failure(errno, "cannot look at " + path.string());
-}
-
 result<void> make_directory(const std::filesystem::path& path) {
   if (::mkdir(path.c_str(), 0700) == 0) {
     // The name of a new folder is as durable as the files that will count on it.
@@ -121,62 +109,25 @@ qcow2::reader::open_parent parents_in(std::filesystem::path dir) {
   };
 }
 
-/// What of the header is not as we wrote it; nothing if all is.
-std::optional<std::string> difference(const qcow2::header& found, const qcow2::header& written) {
-  if (found.parent != written.parent) {
-    return "its backing file is " + (found.parent ? found.parent->text() : "none") + ", expected " +
-           (written.parent ? written.parent->text() : "none");
-  }
-  if (found.disk_bytes != written.disk_bytes) {
-    return "its disk has " + std::to_string(found.disk_bytes) + " bytes, expected " +
-           std::to_string(written.disk_bytes);
-  }
-  if (found.cluster_bits != written.cluster_bits ||
-      found.refcount_order != written.refcount_order) {
-    return "its clusters or reference counts are of another size";
-  }
-  if (found.compatible_features != written.compatible_features) {
-    return "it has features that were not there";
-  }
-  if (found != written) {
-    return "its tables are not where they were made";
-  }
-  return std::nullopt;
-}
-
-result<void> check_header(const qcow2::header& found, const uuid& parent, const std::string& name) {
-  auto written = qcow2::overlay_header(parent, limits::disk_bytes);
-  if (!parent) {
-    // An import: its tables lie where its content ended.
-    written = found;
-    written.parent.reset();
-    written.disk_bytes = limits::disk_bytes;
-    written.cluster_bits = qcow2::cluster_bits_written;
-    written.refcount_order = qcow2::refcount_order_written;
-    written.compatible_features = 0;
-  }
-  if (auto what = difference(found, written)) {
-    return fail(ec::damaged, name + ": the header was changed: " + *what);
-  }
-  return {};
-}
-
-/// Everything that must be true of an overlay before it may become an image.
-result<void> check_overlay(const std::filesystem::path& path, const std::filesystem::path& images,
-                           const uuid& parent) {
+/// What the worker that made an import has left, if it may become an image.
+result<qcow2::sealed_content> check_import(const std::filesystem::path& path,
+                                           const std::filesystem::path& images) {
   auto bytes = qcow2::open_bytes(path);
   if (!bytes) {
     return bytes.error();
   }
-  auto head = qcow2::read_header(**bytes);
-  if (!head) {
-    return head.error();
+  auto content = qcow2::read_sealed(**bytes);
+  if (!content) {
+    return content.error();
   }
-  if (auto same = check_header(*head, parent, path.string()); !same) {
-    return same;
+  if (content->parent) {
+    return fail(ec::damaged, path.string() + ": its backing file is " + content->parent->text() +
+                                 ", expected none");
   }
-  if (auto sound = qcow2::check_tables(**bytes, *head); !sound) {
-    return sound;
+  if (content->disk_bytes != limits::disk_bytes) {
+    return fail(ec::damaged, path.string() + ": its disk has " +
+                                 std::to_string(content->disk_bytes) + " bytes, expected " +
+                                 std::to_string(limits::disk_bytes));
   }
   auto disk = qcow2::reader::open(std::move(*bytes), parents_in(images));
   if (!disk) {
@@ -185,7 +136,7 @@ result<void> check_overlay(const std::filesystem::path& path, const std::filesys
   if (auto clean = check_clean_ext4(**disk); !clean) {
     return failure{clean.error().code, path.string() + ": " + clean.error().text};
   }
-  return {};
+  return content;
 }
 
 /// Removes what `is_leftover` says of the entries of a folder; they may be folders themselves.
@@ -245,19 +196,6 @@ result<std::unique_ptr<store>> store::open(const std::filesystem::path& state_di
 // -- overlays and images
 // -----------------------------------------------------------------------------
 
-result<void> store::create_overlay(const uuid& overlay, const uuid& parent) {
-  auto backing = image_path(parent);
-  auto there = is_there(backing);
-  if (!there) {
-    return there.error();
-  }
-  if (!*there) {
-    return fail(ec::not_found,
-                "the file of image " + parent.text() + " is missing: " + backing.string());
-  }
-  return qcow2::create_overlay(overlay_path(overlay), parent, limits::disk_bytes);
-}
-
 std::filesystem::path store::overlay_path(const uuid& overlay) const {
   return images_dir(impl_->state_dir) / (overlay.text() + std::string{overlay_suffix});
 }
@@ -266,10 +204,11 @@ std::filesystem::path store::image_path(const uuid& image) const {
   return image_file(images_dir(impl_->state_dir), image);
 }
 
-result<store::sealed> store::seal(const uuid& overlay, const uuid& parent) {
-  auto path = overlay_path(overlay);
-  if (auto good = check_overlay(path, images_dir(impl_->state_dir), parent); !good) {
-    return good.error();
+result<sealed_image> store::seal_import(const uuid& image) {
+  auto path = overlay_path(image);
+  auto content = check_import(path, images_dir(impl_->state_dir));
+  if (!content) {
+    return content.error();
   }
   auto target = file::open(path, O_RDWR);
   if (!target) {
@@ -286,10 +225,10 @@ result<store::sealed> store::seal(const uuid& overlay, const uuid& parent) {
   if (!size) {
     return size.error();
   }
-  if (auto done = move_durably(path, image_path(overlay)); !done) {
+  if (auto done = move_durably(path, image_path(image)); !done) {
     return done.error();
   }
-  return sealed{*size};
+  return sealed_image{false, block_index::of_import(image, content->own), *size};
 }
 
 result<void> store::discard(const uuid& overlay) {

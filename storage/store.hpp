@@ -3,6 +3,7 @@
 #include "protocol/result.hpp"
 #include "protocol/uuid.hpp"
 #include "storage/block_source.hpp"
+#include "storage/disk/seal.hpp"
 
 #include <array>
 #include <cstdint>
@@ -29,9 +30,9 @@ namespace coppice::storage {
 ///   tmp/                     scratch of imports; emptied at start
 ///   catalog/                 LMDB (storage/catalog.hpp)
 ///
-/// Guarantee: a file images/*.qcow2 or in blobs/ is whole and durable. It counts once the catalog has its
-/// record; files without one are removed by `remove_leftovers`.
-/// Owner: the store actor; one thread at a time. `open_image` makes independent readers.
+/// Guarantee: a file images/*.qcow2 or in blobs/ is whole and durable. It counts once the catalog
+/// has its record; files without one are removed by `remove_leftovers`. Owner: the store actor; one
+/// thread at a time. `open_image` makes independent readers.
 class store {
 public:
   using sha256 = std::array<unsigned char, 32>;
@@ -45,26 +46,16 @@ public:
 
   // -- overlays and images -----------------------------------------------------------------------
 
-  /// An empty qcow2 overlay of limits::disk_bytes over images/<parent>.qcow2.
-  /// not_found: the parent's file is not there.
-  result<void> create_overlay(const uuid& overlay, const uuid& parent);
-
-  /// Where a VM or an import finds the overlay of that id.
+  /// Where an import leaves the file of an image; the engine's overlays have the same names.
   std::filesystem::path overlay_path(const uuid& overlay) const;
 
   /// Where a sealed image's file is.
   std::filesystem::path image_path(const uuid& image) const;
 
-  struct sealed {
-    std::uint64_t size_bytes = 0; ///< allocated on disk
-  };
-
-  /// Makes an overlay the immutable file of image `overlay`. The disk must be closed to writes.
-  /// Checks the qcow2 header against what create_overlay wrote (version, size, backing name and
-  /// format, no external data file, no unknown incompatible feature, not marked dirty or corrupt)
-  /// and that its ext4 superblock says clean; then file durable, rename, folder durable.
-  /// `parent` absent (nil): an import, no backing file. damaged, not_clean.
-  result<sealed> seal(const uuid& overlay, const uuid& parent);
+  /// Makes the file that an import has left the immutable one of its image. Believes nothing of it:
+  /// it must be what qcow2/sealed_file.hpp describes, without a parent, and its ext4 superblock
+  /// must say clean; then file durable, rename, folder durable. damaged, not_clean, not_found.
+  result<sealed_image> seal_import(const uuid& image);
 
   /// Removes overlay and unrecorded sealed file of that id; what is not there is fine.
   result<void> discard(const uuid& overlay);

@@ -32,6 +32,7 @@ accelerator_verdict tcg_because(const std::string& why) {
 /// The same device as every guest's disk, with nothing behind it.
 disk_attachment no_disk() {
   return {"driver=null-co,node-name=d0,read-zeroes=on,size=" + std::to_string(limits::disk_bytes),
+          {},
           {}};
 }
 

@@ -5,6 +5,7 @@
 #include "protocol/result.hpp"
 #include "vmm/child_process.hpp"
 #include "vmm/event_loop.hpp"
+#include "vmm/unique_fd.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -31,14 +32,19 @@ struct machine_options {
   std::chrono::milliseconds quit_timeout{10'000};
 };
 
-/// How QEMU reaches the disk: the one place that changes when our own disk server stands there.
+/// How QEMU reaches the disk.
 struct disk_attachment {
   std::string blockdev;                         ///< -blockdev argument that defines node d0
   std::vector<std::pair<int, int>> descriptors; ///< handed to QEMU, as in child_options
+  unique_fd socket;                             ///< of a served disk; closed here once QEMU has it
 };
 
-/// QEMU opens the overlay's file itself. The chain below it is opened through the header's
-/// relative backing names with their format given; nothing is probed.
+/// A disk server at the other end of a connected socket (NBD): QEMU sees no file of the store.
+disk_attachment served_disk(unique_fd socket);
+
+/// QEMU opens a qcow2 file itself, and the chain below it by the backing names in the headers with
+/// their formats given; nothing is probed. For tests and figures: what the disk server is compared
+/// with.
 disk_attachment file_disk(const std::filesystem::path& overlay);
 
 /// One QEMU microVM: process, QMP, guest channel, console. Cold boot.

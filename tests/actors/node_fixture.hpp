@@ -33,6 +33,9 @@ inline store_actor::behavior_type store_double(store_actor::pointer, std::shared
         h->discarded.push_back(uuid::from(m.view()->getOverlay()));
         return make_frame<proto::Done>();
       },
+      [](const frame<proto::DisksAnswered>&) {
+        // nop
+      },
       [](const frame<proto::BeginBlob>&) { return make_frame<proto::BlobUpload>(); },
       [](const frame<proto::AppendBlob>&) { return make_frame<proto::Done>(); },
       [](const frame<proto::FinishBlob>&) { return make_frame<proto::BlobStored>(); },

@@ -259,6 +259,9 @@ store_actor::behavior_type store_double(store_actor::pointer, inside_double* in)
       [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
       [](const frame<proto::SealOverlay>&) { return make_frame<proto::OverlaySealed>(); },
       [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::DisksAnswered>&) {
+        // nop
+      },
       [in](const frame<proto::BeginBlob>&) {
         std::scoped_lock lock{in->mutex};
         auto number = in->uploads.size() + 1;

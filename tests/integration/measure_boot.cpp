@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   options.boot_timeout = std::chrono::minutes{5};
   auto disk = vmm::disk_attachment{
       "driver=null-co,node-name=d0,size=" + std::to_string(limits::disk_bytes) + ",read-zeroes=on",
+      {},
       {}};
   std::promise<std::string> answered;
   std::promise<void> gone;

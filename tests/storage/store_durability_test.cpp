@@ -71,7 +71,7 @@ struct opened_store {
 
 BOOST_FIXTURE_TEST_CASE(a_sealed_file_is_durable_before_its_name_and_its_name_before_the_answer,
                         opened_store) {
-  BOOST_REQUIRE(files->seal(image, {}));
+  BOOST_REQUIRE(files->seal_import(image));
   BOOST_TEST(recorded.calls ==
                  (std::vector<std::string>{"sync " + name, "rename " + name, "sync images"}),
              boost::test_tools::per_element());
@@ -79,7 +79,7 @@ BOOST_FIXTURE_TEST_CASE(a_sealed_file_is_durable_before_its_name_and_its_name_be
 
 BOOST_FIXTURE_TEST_CASE(a_file_that_cannot_be_made_durable_gets_no_name, opened_store) {
   recorded.fail_sync_of = name;
-  BOOST_CHECK(!files->seal(image, {}));
+  BOOST_CHECK(!files->seal_import(image));
   BOOST_TEST(recorded.calls == std::vector<std::string>{"sync " + name},
              boost::test_tools::per_element());
   BOOST_CHECK(!std::filesystem::exists(files->image_path(image)));
@@ -87,7 +87,7 @@ BOOST_FIXTURE_TEST_CASE(a_file_that_cannot_be_made_durable_gets_no_name, opened_
 
 BOOST_FIXTURE_TEST_CASE(a_name_that_cannot_be_made_durable_is_a_failure, opened_store) {
   recorded.fail_sync_of = "images";
-  BOOST_CHECK(!files->seal(image, {}));
+  BOOST_CHECK(!files->seal_import(image));
   BOOST_CHECK(files->discard(image));
   BOOST_CHECK(!std::filesystem::exists(files->image_path(image)));
 }

@@ -35,6 +35,7 @@ BOOST_TEST_GLOBAL_FIXTURE(guard_setup);
 
 disk_attachment no_disk() {
   return {"driver=null-co,node-name=d0,read-zeroes=on,size=" + std::to_string(limits::disk_bytes),
+          {},
           {}};
 }
 
@@ -48,8 +49,8 @@ struct fixture {
                           "build the target guest or set COPPICE_GUEST_DIR");
   }
 
-  void start(const disk_attachment& disk = no_disk()) {
-    auto out = machine::start(loop, options, disk, watch.callbacks());
+  void start(disk_attachment disk = no_disk()) {
+    auto out = machine::start(loop, options, std::move(disk), watch.callbacks());
     BOOST_REQUIRE_MESSAGE(out.has_value(), (out.has_error() ? out.error().text : std::string{}));
     vm = *out;
   }

@@ -1,6 +1,8 @@
 #define BOOST_TEST_MODULE vmm_command_line
 #include <boost/test/unit_test.hpp>
 
+#include <sys/socket.h>
+
 #include "vmm/command_line.hpp"
 #include "vmm/output_tail.hpp"
 #include "vmm/probe_clock.hpp"
@@ -89,7 +91,8 @@ BOOST_AUTO_TEST_CASE(the_machine_is_closed_and_wired_as_promised) {
   BOOST_TEST(has(argv, "-chardev", "socket,id=ag,fd=5"));
   BOOST_TEST(has(argv, "-device", "virtserialport,chardev=ag,nr=1,name=ag"));
   BOOST_TEST(has(argv, "-device",
-                 "virtio-blk-device,drive=d0,id=vd0,serial=root,werror=report,rerror=report"));
+                 "virtio-blk-device,drive=d0,id=vd0,serial=root,werror=report,rerror=report,"
+                 "logical_block_size=4096,physical_block_size=4096,discard_granularity=4096"));
   BOOST_TEST(!mentions(argv, "net"));
 }
 
@@ -99,6 +102,17 @@ BOOST_AUTO_TEST_CASE(commas_in_a_path_stay_part_of_the_path) {
              "driver=qcow2,node-name=d0,discard=unmap,file.driver=file,"
              "file.filename=/a,,b/c,,,,d.qcow2,file.aio=threads,file.discard=unmap");
   BOOST_TEST(disk.descriptors.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_served_disk_is_a_socket_and_no_file) {
+  int ends[2];
+  BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  unique_fd server{ends[1]};
+  auto disk = served_disk(unique_fd{ends[0]});
+  BOOST_TEST(disk.blockdev == "driver=nbd,node-name=d0,discard=unmap,export=disk,server.type=fd,"
+                              "server.str=20");
+  BOOST_TEST((disk.descriptors == std::vector<std::pair<int, int>>{{ends[0], 20}}));
+  BOOST_TEST(disk.socket.get() == ends[0]);
 }
 
 BOOST_AUTO_TEST_CASE(sockets_keep_out_of_the_disks_numbers) {

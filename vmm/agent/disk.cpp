@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 
@@ -19,6 +20,7 @@ constexpr const char* device_path = "/dev/vda";
 /// Our own node of the device: a process may remove or replace what is in /dev, which it shares.
 constexpr const char* device_node = "/disk";
 constexpr const char* mount_point = "/mnt";
+constexpr const char* reserved_clusters = "/sys/fs/ext4/vda/reserved_clusters";
 
 /// The driver finds the device within tens of milliseconds of its module's start.
 constexpr int device_tries = 1000;
@@ -95,6 +97,22 @@ result<void> disk::mount() {
   root_ = descriptor{::open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!root_) {
     return last_error("opening the disk's root folder");
+  }
+  return {};
+}
+
+result<void> disk::limit_growth(std::uint64_t bytes) {
+  struct statvfs now {};
+  if (::fstatvfs(root_.get(), &now) < 0 || now.f_frsize == 0) {
+    return last_error("looking at the free space of the disk");
+  }
+  auto allowed = bytes / now.f_frsize;
+  auto reserved = now.f_bfree > allowed ? now.f_bfree - allowed : 0;
+  // The kernel keeps so many clusters for itself, whoever asks; a cluster is a block here.
+  descriptor fd{::open(reserved_clusters, O_WRONLY | O_CLOEXEC)};
+  auto text = std::to_string(reserved);
+  if (!fd || ::write(fd.get(), text.data(), text.size()) < 0) {
+    return last_error(reserved_clusters);
   }
   return {};
 }

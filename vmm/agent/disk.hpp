@@ -3,6 +3,7 @@
 #include "vmm/agent/descriptor.hpp"
 #include "vmm/agent/mount_table.hpp"
 
+#include <cstdint>
 #include <optional>
 #include <set>
 
@@ -27,6 +28,10 @@ public:
 
   /// Waits for the device, mounts it.
   result<void> mount();
+
+  /// Makes writes fail with ENOSPC, and df say so, once `bytes` more of the disk are in use. For
+  /// honest programs: the host has a limit of its own. After `mount`.
+  result<void> limit_growth(std::uint64_t bytes);
 
   /// Mounts /proc, /sys, /dev and what belongs below them; makes these folders and /tmp where the
   /// image has none. After `mount`.

@@ -34,6 +34,9 @@ void run::begin() {
   if (auto mounted = image_.mount(); !mounted) {
     return fail("mount", mounted.error());
   }
+  if (start.getNewBytesMax() > 0) {
+    log_failure(image_.limit_growth(start.getNewBytesMax()));
+  }
   send_mounted(host_, number_);
   if (auto prepared = image_.mount_system_folders(); !prepared) {
     return fail("mount", prepared.error());

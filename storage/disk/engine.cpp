@@ -1,0 +1,169 @@
+#include "storage/disk/engine.hpp"
+
+#include "storage/disk/shard.hpp"
+#include "storage/error.hpp"
+#include "storage/ring/loop.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace coppice::storage {
+
+namespace {
+
+struct chosen_io {
+  bool is_uring = false;
+  std::string description;
+};
+
+result<chosen_io> choose_io(io_kind wanted) {
+  if (wanted == io_kind::threads) {
+    return chosen_io{false, "threads, as configured"};
+  }
+  auto obstacle = uring_obstacle();
+  if (obstacle.empty()) {
+    return chosen_io{true, "io_uring"};
+  }
+  if (wanted == io_kind::uring) {
+    return fail(ec::io, "io_uring cannot be used: " + obstacle);
+  }
+  return chosen_io{false, "threads, which are slower: " + obstacle};
+}
+
+} // namespace
+
+struct engine::impl {
+  struct lane {
+    std::unique_ptr<loop> thread;
+    std::unique_ptr<shard> work; ///< made and destroyed on the loop's thread
+  };
+
+  impl(std::filesystem::path folder, index_cache::load load_index, std::size_t index_bytes_max)
+      : images{std::move(folder)}, cache{std::move(load_index), index_bytes_max} {}
+
+  lane& of_slot(slot_number number) {
+    return lanes[number % lanes.size()];
+  }
+
+  /// The loop of an overlay. Whatever has no slot (an import's file) is looked for by the first.
+  lane& of_overlay(const uuid& id, bool is_the_end) {
+    std::lock_guard lock{mutex};
+    auto known = lane_of.find(id);
+    if (known == lane_of.end()) {
+      return lanes.front();
+    }
+    auto& found = lanes[known->second];
+    if (is_the_end) {
+      lane_of.erase(known);
+    }
+    return found;
+  }
+
+  std::filesystem::path images;
+  index_cache cache;
+  std::vector<lane> lanes;
+  std::string description;
+  std::atomic<slot_number> slots{0};
+  std::mutex mutex;
+  std::unordered_map<uuid, std::size_t> lane_of;
+};
+
+engine::engine(std::unique_ptr<impl> state) : impl_{std::move(state)} {}
+
+result<std::unique_ptr<engine>> engine::start(std::filesystem::path images,
+                                              index_cache::load load_index, options how) {
+  auto io = choose_io(how.io);
+  if (io.has_error()) {
+    return io.error();
+  }
+  auto state =
+      std::make_unique<impl>(std::move(images), std::move(load_index), how.index_bytes_max);
+  state->description = io->description;
+  auto count = how.loops != 0 ? how.loops : std::max(1u, std::thread::hardware_concurrency());
+  for (unsigned number = 0; number < count; ++number) {
+    auto thread = std::make_unique<loop>(io->is_uring ? make_uring() : make_thread_ring(), number);
+    auto work = std::make_unique<shard>(thread->requests(), state->images, state->cache,
+                                        how.sealed_files_open_max);
+    state->lanes.push_back({std::move(thread), std::move(work)});
+  }
+  return std::unique_ptr<engine>{new engine{std::move(state)}};
+}
+
+engine::~engine() {
+  for (auto& lane : impl_->lanes) {
+    std::promise<void> ended;
+    lane.thread->post([&]() {
+      storage::start([](shard& work, std::promise<void>& told) -> task<void> {
+        co_await work.stop();
+        told.set_value();
+      }(*lane.work, ended));
+    });
+    ended.get_future().wait();
+    lane.thread.reset();
+    lane.work.reset();
+  }
+}
+
+result<engine::slot> engine::open_slot() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return io_failure(errno, "cannot make the socket of a disk");
+  }
+  auto number = ++impl_->slots;
+  auto& lane = impl_->of_slot(number);
+  lane.thread->post([&lane, number, socket = ends[0]]() { lane.work->open_slot(number, socket); });
+  return slot{number, ends[1]};
+}
+
+void engine::close_slot(slot_number number) {
+  auto& lane = impl_->of_slot(number);
+  lane.thread->post([&lane, number]() { storage::start(lane.work->close_slot(number)); });
+}
+
+void engine::attach(const branch& what, answer<void> then) {
+  auto& lane = impl_->of_slot(what.at);
+  {
+    std::lock_guard lock{impl_->mutex};
+    impl_->lane_of.emplace(what.overlay, what.at % impl_->lanes.size());
+  }
+  lane.thread->post([&lane, what, then = std::move(then)]() mutable {
+    storage::start(lane.work->attach(what), std::move(then));
+  });
+}
+
+void engine::seal(const uuid& overlay, answer<sealed_image> then) {
+  auto& lane = impl_->of_overlay(overlay, true);
+  lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
+    storage::start(lane.work->seal(overlay), std::move(then));
+  });
+}
+
+void engine::discard(const uuid& overlay, answer<void> then) {
+  auto& lane = impl_->of_overlay(overlay, true);
+  lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
+    storage::start(lane.work->discard(overlay), std::move(then));
+  });
+}
+
+void engine::put_index(const uuid& image, std::shared_ptr<const block_index> index) {
+  impl_->cache.put(image, std::move(index));
+}
+
+index_cache& engine::indexes() {
+  return impl_->cache;
+}
+
+const std::string& engine::io_description() const {
+  return impl_->description;
+}
+
+} // namespace coppice::storage

@@ -1,0 +1,100 @@
+#pragma once
+
+#include "protocol/result.hpp"
+#include "protocol/uuid.hpp"
+#include "storage/disk/index_cache.hpp"
+#include "storage/disk/seal.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+namespace coppice::storage {
+
+/// What carries out the requests of the store.
+enum class io_kind : std::uint8_t {
+  automatic, ///< io_uring where it may be used, else threads
+  uring,
+  threads,
+};
+
+/// The disks of a node: overlays, the slots through which guests reach them, and their seals.
+///
+/// Problem: a run's disk must be there in microseconds at any depth, blocks must not pass through
+/// actors, and a guest must not reach a file. So QEMU is an NBD client on a socket pair, and
+/// the other end, a *slot*, is served here: one loop per core, each with its own ring, that handles
+/// sockets and files together. A slot can be pointed to another overlay while its guest has nothing
+/// mounted.
+///
+/// Guarantee: an overlay and its slot live on one loop; calls come from any thread, are carried out
+/// in the order in which one thread makes them, and answer once, on a loop's thread. The destructor
+/// closes all slots and drops all overlays.
+class engine {
+public:
+  struct options {
+    unsigned loops = 0; ///< 0: one for each core
+    io_kind io = io_kind::automatic;
+    std::size_t sealed_files_open_max = 256; ///< for each loop
+    std::size_t index_bytes_max = 256u << 20;
+  };
+
+  template <class T>
+  using answer = std::function<void(result<T>)>;
+
+  /// `images`: the folder of sealed files, in which overlays lie beside them.
+  /// io: io_uring was asked for and may not be used.
+  static result<std::unique_ptr<engine>> start(std::filesystem::path images,
+                                               index_cache::load load_index, options how);
+  ~engine();
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+
+  /// Names a slot.
+  using slot_number = std::uint64_t;
+
+  struct slot {
+    slot_number number = 0;
+    int client = -1; ///< the guest's end, connected; the caller closes it
+  };
+
+  /// A slot without a disk: requests are refused until `attach`.
+  result<slot> open_slot();
+
+  /// Serves no more; what is in the air ends. Unknown numbers are fine.
+  void close_slot(slot_number number);
+
+  struct branch {
+    slot_number at = 0;
+    uuid overlay; ///< of the image that it becomes
+    uuid parent;
+    std::uint64_t own_bytes_max = 0;
+  };
+
+  /// A new overlay over an image becomes the slot's disk. not_found: no such parent, or no such
+  /// slot; conflict: the overlay is there already.
+  void attach(const branch& what, answer<void> then);
+
+  /// Takes the disk from its slot, waits until nothing is in the air, and seals it (seal.hpp). The
+  /// overlay is gone afterwards, but for its file where that failed. not_found.
+  void seal(const uuid& overlay, answer<sealed_image> then);
+
+  /// Drops the overlay and its file, if they are there.
+  void discard(const uuid& overlay, answer<void> then);
+
+  /// The index of a new image that was made elsewhere (an import).
+  void put_index(const uuid& image, std::shared_ptr<const block_index> index);
+
+  index_cache& indexes();
+
+  /// What carries out requests: "io_uring", or "threads" and why.
+  const std::string& io_description() const;
+
+private:
+  struct impl;
+  explicit engine(std::unique_ptr<impl> state);
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace coppice::storage

@@ -1,0 +1,199 @@
+#include "storage/disk/shard.hpp"
+
+#include "protocol/limits.hpp"
+#include "storage/error.hpp"
+#include "storage/ring/io.hpp"
+
+#include <coroutine>
+#include <utility>
+#include <vector>
+
+namespace coppice::storage {
+
+class shard::idle {
+public:
+  explicit idle(slot& of) : of_{of} {}
+  bool await_ready() const noexcept {
+    return of_.is_closed;
+  }
+  void await_suspend(std::coroutine_handle<> caller) {
+    of_.connection->drained([caller]() { caller.resume(); });
+  }
+  void await_resume() const noexcept {
+    // nop
+  }
+
+private:
+  slot& of_;
+};
+
+class shard::closed {
+public:
+  explicit closed(slot& of) : of_{of} {}
+  bool await_ready() const noexcept {
+    return of_.is_closed;
+  }
+  void await_suspend(std::coroutine_handle<> caller) {
+    of_.on_closed = caller;
+  }
+  void await_resume() const noexcept {
+    // nop
+  }
+
+private:
+  slot& of_;
+};
+
+class shard::visit {
+public:
+  explicit visit(shard& of) : of_{of} {
+    ++of_.visits_;
+  }
+  ~visit() {
+    if (--of_.visits_ == 0 && of_.stopping_) {
+      std::exchange(of_.stopping_, nullptr).resume();
+    }
+  }
+  visit(const visit&) = delete;
+  visit& operator=(const visit&) = delete;
+
+private:
+  shard& of_;
+};
+
+shard::shard(ring& on, std::filesystem::path images, index_cache& indexes,
+             std::size_t files_open_max)
+    : ring_{on}, images_{std::move(images)}, indexes_{indexes}, files_{on, images_, files_open_max},
+      names_{on, images_.string()} {}
+
+std::filesystem::path shard::overlay_file(const uuid& id) const {
+  return images_ / (id.text() + ".overlay");
+}
+
+void shard::open_slot(engine::slot_number number, int socket) {
+  auto made = std::make_unique<slot>();
+  nbd_connection::settings chosen;
+  chosen.disk_bytes = limits::disk_bytes;
+  made->connection = std::make_unique<nbd_connection>(
+      ring_, socket, chosen, nullptr, [of = made.get()](const std::string&) {
+        of->is_closed = true;
+        if (auto waiting = std::exchange(of->on_closed, nullptr)) {
+          waiting.resume();
+        }
+      });
+  slots_.emplace(number, std::move(made));
+}
+
+task<void> shard::close_slot(engine::slot_number number) {
+  visit under_way{*this};
+  auto known = slots_.find(number);
+  if (known == slots_.end()) {
+    co_return;
+  }
+  auto leaving = std::move(known->second);
+  slots_.erase(known);
+  for (auto& [id, d] : disks_) {
+    if (d.at == number) {
+      d.at = 0;
+    }
+  }
+  leaving->connection->point_to(nullptr);
+  idle drained{*leaving};
+  co_await drained;
+  if (!leaving->is_closed) {
+    leaving->connection->close();
+  }
+  closed ended{*leaving};
+  co_await ended;
+}
+
+task<result<void>> shard::attach(engine::branch what) {
+  visit under_way{*this};
+  auto at = slots_.find(what.at);
+  if (at == slots_.end()) {
+    co_return fail(ec::not_found, "no slot " + std::to_string(what.at));
+  }
+  if (disks_.contains(what.overlay)) {
+    co_return fail(ec::conflict, "overlay " + what.overlay.text() + " is there already");
+  }
+  auto index = indexes_.get(what.parent);
+  if (index.has_error()) {
+    co_return index.error();
+  }
+  auto& made = disks_[what.overlay];
+  made.parent = what.parent;
+  made.at = what.at;
+  made.content = std::make_unique<overlay>(ring_, files_, std::move(*index),
+                                           overlay::place{what.overlay, overlay_file(what.overlay),
+                                                          limits::disk_bytes, what.own_bytes_max});
+  at->second->connection->point_to(made.content.get());
+  co_return result<void>{};
+}
+
+task<void> shard::detach(disk& from) {
+  if (auto at = slots_.find(std::exchange(from.at, 0)); at != slots_.end()) {
+    at->second->connection->point_to(nullptr);
+    idle ended{*at->second};
+    co_await ended;
+  }
+}
+
+task<result<sealed_image>> shard::seal(uuid overlay_id) {
+  visit under_way{*this};
+  auto known = disks_.find(overlay_id);
+  if (known == disks_.end()) {
+    co_return fail(ec::not_found, "no overlay " + overlay_id.text());
+  }
+  auto taken = std::move(known->second);
+  disks_.erase(known);
+  co_await detach(taken);
+  auto image_file = images_ / (overlay_id.text() + ".qcow2");
+  auto sealed = co_await storage::seal(ring_, *taken.content, taken.parent, image_file, names_);
+  if (sealed && sealed->index) {
+    indexes_.put(overlay_id, sealed->index);
+  } else {
+    taken.content.reset();
+    co_await io::remove(ring_, overlay_file(overlay_id).string());
+  }
+  co_return sealed;
+}
+
+task<result<void>> shard::discard(uuid overlay_id) {
+  visit under_way{*this};
+  if (auto known = disks_.find(overlay_id); known != disks_.end()) {
+    auto taken = std::move(known->second);
+    disks_.erase(known);
+    co_await detach(taken);
+  }
+  auto removed = co_await io::remove(ring_, overlay_file(overlay_id).string());
+  if (removed.has_error()) {
+    co_return removed.error();
+  }
+  co_return result<void>{};
+}
+
+task<void> shard::stop() {
+  std::vector<engine::slot_number> open;
+  for (const auto& [number, connection] : slots_) {
+    open.push_back(number);
+  }
+  for (auto number : open) {
+    co_await close_slot(number);
+  }
+  struct last_visit {
+    shard& of;
+    bool await_ready() const noexcept {
+      return of.visits_ == 0;
+    }
+    void await_suspend(std::coroutine_handle<> caller) {
+      of.stopping_ = caller;
+    }
+    void await_resume() const noexcept {
+      // nop
+    }
+  };
+  co_await last_visit{*this};
+  disks_.clear();
+}
+
+} // namespace coppice::storage

@@ -1,0 +1,67 @@
+#pragma once
+
+#include "storage/disk/directory_sync.hpp"
+#include "storage/disk/engine.hpp"
+#include "storage/disk/nbd_connection.hpp"
+#include "storage/disk/overlay.hpp"
+#include "storage/disk/sealed_files.hpp"
+#include "storage/ring/loop.hpp"
+
+#include <coroutine>
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <unordered_map>
+
+namespace coppice::storage {
+
+/// The part of the engine that lives on one loop: everything here runs on its thread.
+class shard {
+public:
+  shard(ring& on, std::filesystem::path images, index_cache& indexes, std::size_t files_open_max);
+
+  /// `socket` is ours from now on.
+  void open_slot(engine::slot_number number, int socket);
+  task<void> close_slot(engine::slot_number number);
+  task<result<void>> attach(engine::branch what);
+  task<result<sealed_image>> seal(uuid overlay_id);
+  task<result<void>> discard(uuid overlay_id);
+
+  /// Closes every slot and waits until nothing is in the air.
+  task<void> stop();
+
+private:
+  struct disk {
+    std::unique_ptr<overlay> content;
+    uuid parent;
+    engine::slot_number at = 0; ///< 0: none
+  };
+
+  std::filesystem::path overlay_file(const uuid& id) const;
+  struct slot {
+    std::unique_ptr<nbd_connection> connection;
+    bool is_closed = false;            ///< its guest is gone, or close() has ended
+    std::coroutine_handle<> on_closed; ///< waits for that
+  };
+  /// Waits until the slot's guest has nothing in the air.
+  class idle;
+  class closed;
+
+  /// A task that is under way.
+  class visit;
+
+  /// Takes the disk from its slot.
+  task<void> detach(disk& from);
+
+  ring& ring_;
+  std::filesystem::path images_;
+  index_cache& indexes_;
+  sealed_files files_;
+  directory_sync names_;
+  std::unordered_map<engine::slot_number, std::unique_ptr<slot>> slots_;
+  std::unordered_map<uuid, disk> disks_;
+  std::size_t visits_ = 0;
+  std::coroutine_handle<> stopping_; ///< waits for the last visit
+};
+
+} // namespace coppice::storage
