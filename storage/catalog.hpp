@@ -70,8 +70,7 @@ public:
   result<frame<proto::ImageRow>> find_by_source(std::string_view project,
                                                 std::string_view source_digest) const;
 
-  // -- what images consist of: storage/catalog_lineage.hpp
-  // -----------------------------------------
+  // -- files and indexes of images (storage/catalog_lineage.hpp) ---------------------------------
 
   /// Of a live image, or of a checkpoint on which a live one stands. not_found.
   result<frame<proto::ImageIndex>> get_index(const uuid& image) const;

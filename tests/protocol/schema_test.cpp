@@ -149,6 +149,7 @@ strings opaque_fields(const std::string& schemas) {
       "entropy",                     // random bytes for a guest
       "data",    "stdin",  "stdout", // what a process or a client reads or writes
       "stderr",  "output",
+      "extents", // a stored format with a version and a checksum: storage/disk/index_codec.hpp
   };
   const std::regex field{"\\b(\\w+)\\s*@\\d+\\s*:\\s*(?:List\\(\\s*)*Data\\b"};
   const auto text = without_schema_comments(schemas);
