@@ -149,6 +149,15 @@ BOOST_FIXTURE_TEST_CASE(an_overlay_is_read_back_as_the_header_that_was_written, 
   BOOST_CHECK(*found == q::overlay_header(parent, 64 * 1024 * mib));
 }
 
+/// QEMU would move a refcount table that is too small, and the seal would refuse the overlay.
+BOOST_AUTO_TEST_CASE(an_overlay_can_count_all_that_its_disk_can_fill) {
+  auto counted_by_table_cluster = cluster / q::entry_bytes * q::refcounts_in_block * cluster;
+  for (auto disk_bytes : {mib, 4096 * mib, 64 * 1024 * mib}) {
+    auto head = q::overlay_header(uuid::random(), disk_bytes);
+    BOOST_TEST(head.refcount_table_clusters * counted_by_table_cluster >= disk_bytes / 100 * 110);
+  }
+}
+
 BOOST_FIXTURE_TEST_CASE(a_large_disk_has_an_l1_table_of_several_clusters, image_folder) {
   auto base = uuid::random();
   auto child = uuid::random();

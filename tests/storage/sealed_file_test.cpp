@@ -295,6 +295,11 @@ BOOST_AUTO_TEST_CASE(a_changed_byte_of_data_is_found_but_not_where_data_was_give
     BOOST_CHECK(!q::verify_content(*source, content, holes{{0, 1, begin + i + 1}}));
     BOOST_CHECK(!q::verify_content(*source, content, holes{{0, 5, own_extent::zeros}}));
   }
+  // What follows a part that was given back is looked at.
+  auto second = good;
+  second[(begin + 5) * cluster_bytes] ^= std::byte{1};
+  check_fails(q::verify_content(*q::bytes_in_memory("image", second), content, {{0, 1, begin + 4}}),
+              ec::damaged, "checksum");
   // What no entry leads to is not looked at.
   good[(begin + 2) * cluster_bytes] = std::byte{1};
   BOOST_CHECK(q::verify_content(*q::bytes_in_memory("image", good), content));
