@@ -1,7 +1,8 @@
 #!/bin/bash
 # Benchmarks: tests/bench/run.sh GROUP
 #
-#   job   where the time of one run goes, phase by phase
+#   job           where the time of one run goes, phase by phase
+#   cluster_size  what small and large clusters of a qcow2 file cost in space and time
 #
 # Each group installs what it compares with, measures in one run, prints a table (n, median, least
 # and greatest) and, where a bar is set, a line `bar: GROUP.N figure limit ok|short|skip`.
