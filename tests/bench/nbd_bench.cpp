@@ -12,9 +12,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 // Serves a raw file over NBD on a unix socket, one connection after another, by the connection that
 // serves the disks of virtual machines: what tests/bench/nbd.sh compares with qemu-storage-daemon.
+// `inline`: io_uring for all but writes, which are made at once on its thread.
 
 namespace {
 
@@ -22,8 +24,8 @@ using namespace coppice::storage;
 
 class file_device : public block_device {
 public:
-  file_device(ring& on, int fd, std::uint64_t size_bytes)
-      : ring_{on}, fd_{fd}, size_bytes_{size_bytes} {}
+  file_device(ring& on, int fd, std::uint64_t size_bytes, bool writes_inline)
+      : ring_{on}, fd_{fd}, size_bytes_{size_bytes}, writes_inline_{writes_inline} {}
 
   std::uint64_t size_bytes() const override {
     return size_bytes_;
@@ -32,6 +34,9 @@ public:
     return move(io_request::call::read, offset_bytes, out.data(), out.size());
   }
   task<int> write(std::uint64_t offset_bytes, std::span<const std::byte> data) override {
+    if (writes_inline_) {
+      return write_now(offset_bytes, data);
+    }
     return move(io_request::call::write, offset_bytes, const_cast<std::byte*>(data.data()),
                 data.size());
   }
@@ -51,6 +56,11 @@ public:
   }
 
 private:
+  task<int> write_now(std::uint64_t offset_bytes, std::span<const std::byte> data) {
+    auto n = ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset_bytes));
+    co_return n == static_cast<ssize_t>(data.size()) ? 0 : EIO;
+  }
+
   task<int> move(io_request::call what, std::uint64_t offset_bytes, std::byte* data,
                  std::uint64_t length_bytes) {
     while (length_bytes > 0) {
@@ -75,6 +85,7 @@ private:
   ring& ring_;
   int fd_;
   std::uint64_t size_bytes_;
+  bool writes_inline_;
 };
 
 [[noreturn]] void give_up(const char* what) {
@@ -103,7 +114,7 @@ void serve(ring& on, int fd, file_device& disk) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: nbd_bench SOCKET FILE [threads]\n");
+    std::fprintf(stderr, "usage: nbd_bench SOCKET FILE [uring|threads|inline]\n");
     return 2;
   }
   auto file = ::open(argv[2], O_RDWR | O_CLOEXEC);
@@ -120,8 +131,9 @@ int main(int argc, char** argv) {
       ::listen(listening, 4) != 0) {
     give_up(argv[1]);
   }
-  auto on = argc > 3 ? make_thread_ring(4) : make_uring();
-  file_device disk{*on, file, static_cast<std::uint64_t>(status.st_size)};
+  auto how = std::string_view{argc > 3 ? argv[3] : "uring"};
+  auto on = how == "threads" ? make_thread_ring(4) : make_uring();
+  file_device disk{*on, file, static_cast<std::uint64_t>(status.st_size), how == "inline"};
   for (;;) {
     auto fd = ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) {
