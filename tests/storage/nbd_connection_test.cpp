@@ -510,6 +510,22 @@ BOOST_AUTO_TEST_CASE(qemu_io_reads_what_it_wrote) {
   BOOST_CHECK_EQUAL(server.reason, "the client disconnected");
 }
 
+BOOST_AUTO_TEST_CASE(qemu_takes_the_other_end_of_a_socket_pair) {
+  nbd_server server;
+  auto fd = server.connect();
+  ::fcntl(fd, F_SETFD, 0); // inherited
+  auto disk = "driver=nbd,server.type=fd,export=disk,server.str=" + std::to_string(fd);
+  auto program = std::async(std::launch::async, [&] {
+    return run("qemu-io -c 'write -P 3 4k 8k' -c 'read -P 3 4k 8k' --image-opts " + disk);
+  });
+  server.turn_until([&] { return server.is_closed; });
+  auto done = program.get();
+  ::close(fd);
+  BOOST_CHECK_MESSAGE(done.status == 0, done.output);
+  BOOST_CHECK_EQUAL(server.reason, "the client disconnected");
+  BOOST_CHECK(server.device.bytes()[12'287] == std::byte{3});
+}
+
 BOOST_AUTO_TEST_CASE(qemu_img_sees_size_and_map) {
   nbd_server server;
   server.serve_program("qemu-io -f raw -c 'write -P 1 0 64k' -c 'write -P 1 1M 4k' {}");
