@@ -382,6 +382,26 @@ BOOST_AUTO_TEST_CASE(without_a_disk_every_request_is_told_of_a_shutdown) {
   BOOST_CHECK_NO_THROW(client.get());
 }
 
+BOOST_AUTO_TEST_CASE(a_write_whose_disk_is_taken_away_while_it_comes_is_refused) {
+  nbd_server server;
+  auto fd = server.connect();
+  raw_client c{fd};
+  auto sent = qemu_handshake() + request_of(command::write, 1, 0, 65'536) + bytes(1000);
+  c.send(sent);
+  server.turn_until([&] { return server.connection->counts().requests == 1; });
+  server.connection->point_to(nullptr);
+  auto client = std::async(std::launch::async, [&] {
+    c.receive(n::greeting_bytes);
+    for (int i = 0; i < 6; ++i) {
+      c.receive_answer();
+    }
+    DEMAND(c.ask(bytes(64'536)).error == ESHUTDOWN);
+    c.send(disconnect());
+  });
+  server.turn_until([&] { return server.is_closed; });
+  BOOST_CHECK_NO_THROW(client.get());
+}
+
 BOOST_AUTO_TEST_CASE(a_disk_is_drained_when_its_last_request_has_ended) {
   nbd_server server;
   server.device.holds = true;

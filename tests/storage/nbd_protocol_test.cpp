@@ -282,6 +282,14 @@ BOOST_AUTO_TEST_CASE(nothing_is_taken_beyond_the_handshake) {
   BOOST_CHECK_EQUAL(c.server.take(bytes(10), c.out).value(), 0u);
 }
 
+BOOST_AUTO_TEST_CASE(one_option_is_taken_at_a_time_so_replies_are_bounded) {
+  conversation c;
+  auto option = option_of(n::option::list);
+  auto in = client_flags() + option + option + option;
+  BOOST_CHECK_EQUAL(c.server.take(in, c.out).value(), 4 + option.size());
+  check_types(c.answers(), {reply::server, reply::ack});
+}
+
 BOOST_AUTO_TEST_CASE(what_cannot_be_followed_ends_the_handshake) {
   conversation flags;
   check_fails(flags.feed(client_flags(4)), n::ec::broken, "client flags");
