@@ -62,7 +62,8 @@ private:
 /// Names in the directory are on the disk when it returns.
 result<void> sync_directory(const std::filesystem::path& directory);
 
-/// Renames and makes both directories (or the one) durable. conflict: `to` exists; it is not touched.
+/// Renames and makes both directories (or the one) durable. conflict: `to` exists; it is not
+/// touched.
 result<void> move_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// False where there was nothing to remove.

@@ -82,6 +82,7 @@ struct fixture : test::node_fixture {
       made.setSizeBytes(4096);
       id.to(made.initOperation());
       r.setHasImage(true);
+      r.initIndex().initExtents(1); // the catalog does not look inside
     });
   }
 
