@@ -186,6 +186,28 @@ task<int> overlay::write(std::uint64_t offset_bytes, std::span<const std::byte> 
   co_return error;
 }
 
+/// A write is cut short just before a disk is full: once more, to the end or to the reason.
+task<int> overlay::finish(const batch& writes) {
+  for (std::size_t i = 0; i < writes.size(); ++i) {
+    const auto& r = writes[i];
+    if (r.result <= 0 || static_cast<std::uint64_t>(r.result) == r.length) {
+      continue;
+    }
+    auto done = static_cast<std::uint64_t>(r.result);
+    std::span rest{static_cast<const std::byte*>(r.buffer) + done, r.length - done};
+    auto written = co_await io::write(ring_, r.fd, r.offset + done, rest, where_.file.string());
+    if (written.has_error()) {
+      co_return written.error().code == make_error_code(ec::no_space) ? ENOSPC : EIO;
+    }
+  }
+  for (std::size_t i = 0; i < writes.size(); ++i) {
+    if (writes[i].result <= 0) {
+      co_return writes[i].result == 0 ? EIO : static_cast<int>(-writes[i].result);
+    }
+  }
+  co_return 0;
+}
+
 task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> data) {
   auto old = map_.get(guest);
   auto count = clusters_of(data.size());
@@ -217,7 +239,7 @@ task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> da
     }
   }
   co_await writes.all();
-  auto error = first_error(writes);
+  auto error = co_await finish(writes);
   if (error != 0) {
     co_await release(std::move(taken));
     co_return refuse(error, io_failure(error, "cannot write to " + where_.file.string()));
