@@ -34,4 +34,10 @@ result<std::unique_ptr<catalog>> catalog::open(const std::filesystem::path& dir,
   return std::unique_ptr<catalog>{new catalog{std::make_unique<impl>(std::move(*env), *all)}};
 }
 
+std::uint64_t catalog::last_commit() const {
+  MDB_envinfo info{};
+  ::mdb_env_info(impl_->env.handle(), &info);
+  return info.me_last_txnid;
+}
+
 } // namespace coppice::storage

@@ -86,6 +86,9 @@ public:
   /// The images whose files stand on that one's, live and dead, in the same way.
   result<std::vector<uuid>> list_child_files(const uuid& image, const uuid& after = {}) const;
 
+  /// The number of the latest commit, of whatever process: the difference of two counts them.
+  std::uint64_t last_commit() const;
+
   // -- writing
   // -------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ public:
   struct options {
     unsigned loops = 0; ///< 0: one for each core
     io_kind io = io_kind::automatic;
-    std::size_t sealed_files_open_max = 256; ///< for each loop
+    std::size_t sealed_files_open_max = 512; ///< for each loop
     std::size_t index_bytes_max = 256u << 20;
   };
 
@@ -61,6 +61,9 @@ public:
 
   /// A slot without a disk: requests are refused until `attach`.
   result<slot> open_slot();
+
+  /// The same for a guest that is connected already; `socket` is ours from now on.
+  slot_number open_slot_on(int socket);
 
   /// Serves no more; what is in the air ends. Unknown numbers are fine.
   void close_slot(slot_number number);
