@@ -118,14 +118,10 @@ result<engine::slot> engine::open_slot() {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return io_failure(errno, "cannot make the socket of a disk");
   }
-  return slot{open_slot_on(ends[0]), ends[1]};
-}
-
-engine::slot_number engine::open_slot_on(int socket) {
   auto number = ++impl_->slots;
   auto& lane = impl_->of_slot(number);
-  lane.thread->post([&lane, number, socket]() { lane.work->open_slot(number, socket); });
-  return number;
+  lane.thread->post([&lane, number, socket = ends[0]]() { lane.work->open_slot(number, socket); });
+  return slot{number, ends[1]};
 }
 
 void engine::close_slot(slot_number number) {

@@ -62,9 +62,6 @@ public:
   /// A slot without a disk: requests are refused until `attach`.
   result<slot> open_slot();
 
-  /// The same for a guest that is connected already; `socket` is ours from now on.
-  slot_number open_slot_on(int socket);
-
   /// Serves no more; what is in the air ends. Unknown numbers are fine.
   void close_slot(slot_number number);
 

@@ -1,5 +1,6 @@
 // The figures of the storage engine that need no virtual machine; tests/bench/storage.sh runs it
 // and says what each row means. Every comparison is made in one process and one run, interleaved.
+#include "storage/disk/nbd_connection.hpp"
 #include "storage/file.hpp"
 #include "storage/qcow2/sealed_file.hpp"
 #include "storage/qcow2/writer.hpp"
@@ -363,9 +364,11 @@ void run_seal(workshop& in, const std::filesystem::path& raw) {
   bar("storage.5a", seals.median() / bare.median(), 2, true);
 }
 
-/// Serves a new overlay over an import of `raw` to each who connects to the socket.
+/// Serves one overlay over an import of `raw` to those who connect to the socket, one after
+/// another: what one wrote the next one finds.
 void run_serve(workshop& in, const std::filesystem::path& raw, const std::string& path) {
   auto base = import_base(in, raw);
+  auto index = must(in.engine->indexes().get(base));
   auto listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -376,19 +379,26 @@ void run_serve(workshop& in, const std::filesystem::path& raw, const std::string
   }
   std::printf("%s\n", in.files->image_path(base).c_str());
   std::fflush(stdout);
-  // One overlay for all: what one client wrote the next one overwrites.
-  auto overlay = uuid::random();
-  bool is_attached = false;
+  auto io = make_uring();
+  auto images = in.dir / "images";
+  sealed_files files{*io, images, 16};
+  overlay disk{
+      *io, files, index,
+      overlay::place{uuid::random(), images / "served", limits::disk_bytes, own_bytes_max}};
   for (;;) {
     auto socket = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (socket < 0) {
       return;
     }
-    auto slot = in.engine->open_slot_on(socket);
-    if (std::exchange(is_attached, true)) {
-      overlay = uuid::random();
+    bool is_closed = false;
+    nbd_connection::settings chosen;
+    chosen.disk_bytes = limits::disk_bytes;
+    nbd_connection client{*io, socket, chosen, &disk, [&](const std::string&) {
+                            is_closed = true;
+                          }};
+    while (!is_closed) {
+      io->turn();
     }
-    in.attach({slot, overlay, base, own_bytes_max});
   }
 }
 
