@@ -1,7 +1,8 @@
 #!/bin/bash
-# Benchmarks: tests/bench/run.sh GROUP
+# Benchmarks: tests/bench/run.sh GROUP [PART...]
 #
 #   job           where the time of one run goes, phase by phase
+#   storage       disks: attach, read, seal, serve, what runs cost, a large catalog
 #   cluster_size  what small and large clusters of a qcow2 file cost in space and time
 #
 # Each group installs what it compares with, measures in one run, prints a table (n, median, least
@@ -18,4 +19,5 @@ fi
 configs/install_packages.sh test >/dev/null
 cmake -G Ninja -S . -B build -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 ninja -C build coppice guest >/dev/null
-exec bash "$script"
+shift
+exec bash "$script" "$@"
