@@ -4,6 +4,9 @@
 #include "storage/error.hpp"
 #include "storage/frame_stream.hpp"
 
+#include <caf/send.hpp>
+#include <caf/typed_response_promise.hpp>
+
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -16,7 +19,8 @@ namespace coppice {
 
 namespace {
 
-constexpr int worker_socket = 3; ///< descriptor number that the worker expects
+constexpr int worker_socket = 3; ///< descriptor numbers that the worker expects
+constexpr int disk_socket = 4;
 
 ec code_of(proto::InspectAnswer::Reason reason) {
   switch (reason) {
@@ -46,6 +50,10 @@ inspect_session_state::~inspect_session_state() {
   if (socket_ >= 0) {
     ::close(socket_);
   }
+  if (is_attached_) {
+    caf::anon_send(parts_->store,
+                   make_frame<proto::DiscardOverlay>([&](auto r) { view_.to(r.initOverlay()); }));
+  }
 }
 
 result<void> inspect_session_state::start_worker() {
@@ -59,9 +67,9 @@ result<void> inspect_session_state::start_worker() {
   ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   ::setsockopt(socket_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   vmm::child_options options;
-  options.argv = {parts_->program, "inspect-worker", "--state-dir", parts_->state_dir.string(),
-                  "--image",       image_.text()};
-  options.descriptors = {{ends[1], worker_socket}};
+  options.argv = {parts_->program, "inspect-worker"};
+  auto disk = parts_->sockets->take(view_);
+  options.descriptors = {{ends[1], worker_socket}, {disk.get(), disk_socket}};
   auto child =
       vmm::child_process::start(*parts_->loop, std::move(options), [](const vmm::child_exit&) {
         // its end is seen on the socket
@@ -95,6 +103,32 @@ result<frame<proto::InspectAnswer>> inspect_session_state::exchange(const frame<
 
 caf::result<frame<proto::InspectSession>>
 inspect_session_state::open(const frame<proto::InspectOpen>& request) {
+  auto promise = self_->make_response_promise<frame<proto::InspectSession>>();
+  is_attached_ = true; // or about to be: a discard comes after it
+  self_
+      ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
+                  view_.to(r.initOverlay());
+                  image_.to(r.initParent());
+                  r.setOwnBytesMax(0); // to read, not to write
+                }))
+      .then(
+          [this, promise, request](const frame<proto::OverlayAttached>&) mutable {
+            auto opened = guarded([&]() { return ask_worker(request); });
+            if (opened) {
+              promise.deliver(std::move(*opened));
+            } else {
+              promise.deliver(std::move(opened.error()));
+            }
+          },
+          [this, promise](const caf::error& e) mutable {
+            self_->quit();
+            promise.deliver(e);
+          });
+  return promise;
+}
+
+caf::expected<frame<proto::InspectSession>>
+inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
   // Whatever goes wrong ends this session; the asker gets the reason first.
   auto end_with = [this](caf::error error) {
     self_->quit();
@@ -168,7 +202,7 @@ inspect_session_state::make_behavior(std::shared_ptr<const inspect_parts> parts,
   number_ = number;
   ticket_ = std::move(ticket);
   return {
-      [this](const frame<proto::InspectOpen>& r) { return guarded([&]() { return open(r); }); },
+      [this](const frame<proto::InspectOpen>& r) { return open(r); },
       [this](const frame<proto::InspectNext>&) { return guarded([&]() { return read(); }); },
       [this](const frame<proto::InspectClose>&) { self_->quit(); },
       [this](const frame<proto::Tick>& t) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/disk_sockets.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
@@ -8,7 +9,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -34,7 +34,8 @@ private:
 struct inspect_parts {
   vmm::event_loop* loop = nullptr; ///< outlives the actor system
   std::string program;             ///< this program: it is its own worker
-  std::filesystem::path state_dir;
+  store_actor store;
+  std::shared_ptr<disk_sockets> sockets;
   std::chrono::seconds idle_timeout{30};
   std::chrono::seconds answer_timeout{30}; ///< for one answer of the worker
   std::shared_ptr<session_limit> limit;
@@ -43,8 +44,9 @@ struct inspect_parts {
 /// Reads one path of one image through a worker process.
 ///
 /// Problem: the file system inside an image was written by a hostile guest, and the code that
-/// parses it is not ours. So it runs in a process of its own for each session; if that dies, hangs
-/// or says nonsense, this session fails and nothing else. Content comes piece by piece, each when
+/// parses it is not ours. So it runs in a process of its own for each session, which sees the image
+/// as a microVM would, as a served disk; if that process dies, hangs or says nonsense, this session
+/// fails and nothing else. Content comes piece by piece, each when
 /// it is asked for: memory does not depend on sizes.
 ///
 /// Blocks on the worker's socket: spawned detached.
@@ -66,6 +68,7 @@ public:
 private:
   caf::result<frame<proto::InspectSession>> open(const frame<proto::InspectOpen>& request);
   caf::result<frame<proto::InspectChunk>> read();
+  caf::expected<frame<proto::InspectSession>> ask_worker(const frame<proto::InspectOpen>& request);
   result<void> start_worker();
   /// Sends one message to the worker and waits for its answer.
   template <class Message>
@@ -75,6 +78,8 @@ private:
   inspect_session_actor::stateful_pointer<inspect_session_state> self_;
   std::shared_ptr<const inspect_parts> parts_;
   uuid image_;
+  uuid view_ = uuid::random(); ///< names the disk that the worker reads
+  bool is_attached_ = false;
   std::uint64_t number_ = 0;
   std::shared_ptr<void> ticket_;
   std::shared_ptr<vmm::child_process> worker_;

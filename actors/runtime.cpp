@@ -220,7 +220,8 @@ void runtime::impl::spawn() {
   auto inspect = std::make_shared<inspect_parts>();
   inspect->loop = &loop;
   inspect->program = program.string();
-  inspect->state_dir = config.state_dir;
+  inspect->store = store_handle;
+  inspect->sockets = sockets;
   inspect->idle_timeout = config.limits.inspect_idle_timeout;
   inspect->limit = std::make_shared<session_limit>(config.limits.inspect_sessions_max);
   auto image_shared = std::make_shared<image_parts>();

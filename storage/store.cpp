@@ -244,25 +244,6 @@ result<void> store::discard(const uuid& overlay) {
   return {};
 }
 
-result<std::unique_ptr<block_source>> store::open_image(const std::filesystem::path& state_dir,
-                                                        const uuid& image) {
-  auto parents = parents_in(images_dir(state_dir));
-  auto top = parents(image);
-  if (!top) {
-    return top.error();
-  }
-  qcow2::reader_limits limits;
-  limits.open_files_max = limits.layers_max;
-  auto disk = qcow2::reader::open(std::move(*top), std::move(parents), limits);
-  if (!disk) {
-    return disk.error();
-  }
-  if (auto whole = (*disk)->open_whole_chain(); !whole) {
-    return whole.error();
-  }
-  return std::unique_ptr<block_source>{std::move(*disk)};
-}
-
 // -- blobs
 // -------------------------------------------------------------------------------------------
 

@@ -60,12 +60,6 @@ public:
   /// Removes overlay and unrecorded sealed file of that id; what is not there is fine.
   result<void> discard(const uuid& overlay);
 
-  /// Read access to the disk of a sealed image through its whole chain. All its files are open when
-  /// it returns: the caller may then give up the right to open any, and needs a descriptor for
-  /// each.
-  static result<std::unique_ptr<block_source>> open_image(const std::filesystem::path& state_dir,
-                                                          const uuid& image);
-
   // -- blobs -------------------------------------------------------------------------------------
 
   struct stored_blob {

@@ -1,12 +1,11 @@
 #include "gateway/cli/command.hpp"
 #include "gateway/cli/confine.hpp"
 #include "protocol/frame.hpp"
-#include "protocol/uuid.hpp"
 #include "protocol/worker.capnp.h"
+#include "storage/disk/nbd_client.hpp"
 #include "storage/frame_stream.hpp"
 #include "storage/importer.hpp"
 #include "storage/inspector.hpp"
-#include "storage/store.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -23,6 +22,7 @@ namespace coppice::cli {
 namespace {
 
 constexpr int answer_descriptor = 3;
+constexpr int disk_descriptor = 4; ///< of the image to inspect, served
 
 struct import_work {
   std::string layout;
@@ -70,12 +70,8 @@ int import_worker(const import_work& work) {
   return done ? 0 : 1;
 }
 
-int inspect_worker(const std::string& state_dir, const std::string& image) {
-  auto id = uuid::parse(image);
-  if (!id) {
-    return failed("--image is no UUID: " + image);
-  }
-  auto source = storage::store::open_image(state_dir, *id);
+int inspect_worker() {
+  auto source = storage::nbd_client::connect(disk_descriptor);
   if (!source) {
     return failed(source.error().text);
   }
@@ -99,15 +95,11 @@ void add_workers(CLI::App& app, int& status) {
   import->add_option("--layout", work->layout)->required();
   import->add_option("--out", work->out)->required();
   import->add_option("--content-bytes-max", work->content_bytes_max)->required();
-  import->callback([work, &status] { status = import_worker(*work);
+  import->callback([work, &status]() { status = import_worker(*work);
 });
 
 auto* inspect = app.add_subcommand("inspect-worker", "Internal") -> group("");
-auto state_dir = std::make_shared<std::string>();
-auto image = std::make_shared<std::string>();
-inspect->add_option("--state-dir", *state_dir)->required();
-inspect->add_option("--image", *image)->required();
-inspect->callback([state_dir, image, &status] { status = inspect_worker(*state_dir, *image); });
+inspect->callback([&status]() { status = inspect_worker(); });
 } // namespace coppice::cli
 
 } // namespace coppice::cli

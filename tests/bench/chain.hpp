@@ -3,8 +3,8 @@
 #include "protocol/limits.hpp"
 #include "storage/catalog.hpp"
 #include "storage/disk/engine.hpp"
+#include "storage/disk/nbd_client.hpp"
 #include "storage/store.hpp"
-#include "tests/support/disk_client.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -103,11 +103,11 @@ std::vector<run> prepare(caf::scoped_actor& self, const inside& in, disk_sockets
                     a.setOwnBytesMax(1u << 30);
                   }))
         .receive([](const frame<proto::OverlayAttached>&) {}, bad);
-    coppice::test::disk_client guest{sockets.take(r.image).release()};
+    auto guest = must(storage::nbd_client::connect(sockets.take(r.image).release()));
     std::vector<std::byte> cluster(storage::cluster_bytes, static_cast<std::byte>(i + 1));
     for (std::uint64_t at : {10u, 11u, 500u, 501u, 9000u, 9001u, 100'000u}) {
       cluster[0] = static_cast<std::byte>(round + 1);
-      guest.write(at * storage::cluster_bytes, cluster);
+      must(guest->write(at * storage::cluster_bytes, cluster));
     }
   }
   return out;

@@ -19,7 +19,6 @@
 namespace coppice::bench {
 
 using namespace storage;
-using coppice::test::disk_client;
 
 namespace {
 
@@ -44,7 +43,8 @@ cluster written_by(unsigned generation, cluster_number guest) {
 class guest_disk {
 public:
   explicit guest_disk(workshop& in)
-      : in_{in}, slot_{must(in.engine->open_slot())}, client{slot_.client} {}
+      : in_{in}, slot_{must(in.engine->open_slot())}, client{must(
+                                                          nbd_client::connect(slot_.client))} {}
   ~guest_disk() {
     std::promise<void> done;
     in_.engine->discard(overlay, [&](result<void>) { done.set_value(); });
@@ -61,7 +61,7 @@ private:
   engine::slot slot_;
 
 public:
-  disk_client client;
+  std::unique_ptr<nbd_client> client;
   uuid overlay = uuid::random();
 };
 
@@ -85,7 +85,7 @@ std::uint32_t digest_of(workshop& in, const uuid& image) {
     for (cluster_number done = 0; done < run.count;) {
       auto count = std::min<cluster_number>(64, run.count - done);
       auto bytes = std::span{piece}.first(count * cluster_bytes);
-      disk.client.read(std::uint64_t{guest + done} * cluster_bytes, bytes);
+      must(disk.client->read(std::uint64_t{guest + done} * cluster_bytes, bytes));
       all = all * 31 + qcow2::checksum(bytes) + guest;
       done += count;
     }
@@ -107,13 +107,13 @@ std::map<cluster_number, unsigned> change(guest_disk& disk, const chain& c, unsi
                                           std::mt19937& random) {
   std::map<cluster_number, unsigned> out;
   cluster superblock(cluster_bytes);
-  disk.client.read(0, superblock);
+  must(disk.client->read(0, superblock));
   superblock[1024 + 0x30] = static_cast<std::byte>(generation);
   superblock[1024 + 0x31] = static_cast<std::byte>(generation >> 8);
-  disk.client.write(0, superblock);
+  must(disk.client->write(0, superblock));
   auto put = [&](cluster_number guest) {
     if (guest != 0) {
-      disk.client.write(std::uint64_t{guest} * cluster_bytes, written_by(generation, guest));
+      must(disk.client->write(std::uint64_t{guest} * cluster_bytes, written_by(generation, guest)));
       out[guest] = generation;
     }
   };
@@ -177,7 +177,7 @@ double attach_and_read(workshop& in, const uuid& image, std::span<const cluster_
   auto start = clock::now();
   disk.attach(image);
   for (auto guest : at) {
-    disk.client.read(std::uint64_t{guest} * cluster_bytes, out);
+    must(disk.client->read(std::uint64_t{guest} * cluster_bytes, out));
   }
   return us_since(start);
 }
@@ -218,7 +218,7 @@ void verify(workshop& in, const chain& c) {
     guest_disk disk{in};
     disk.attach(c.images[i]);
     for (auto [guest, generation] : c.changes[i]) {
-      disk.client.read(std::uint64_t{guest} * cluster_bytes, out);
+      must(disk.client->read(std::uint64_t{guest} * cluster_bytes, out));
       if (out != written_by(generation, guest)) {
         die("image " + std::to_string(i) + " differs at cluster " + std::to_string(guest));
       }
