@@ -1,6 +1,8 @@
 #include "storage/lmdb.hpp"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +35,47 @@ result<void> sync_folder(const std::filesystem::path& dir) {
     return io_failure(error_number, "fsync " + dir.string());
   }
   return {};
+}
+
+/// A data file with nothing in it, durable but for its name.
+result<void> make_empty(const std::string& path) {
+  ::unlink(path.c_str()); // of a start that was cut short
+  MDB_env* raw = nullptr;
+  if (int code = mdb_env_create(&raw); code != 0) {
+    return failure_of(code, path);
+  }
+  int code = mdb_env_open(raw, path.c_str(), MDB_NOSUBDIR | MDB_NOLOCK, 0600);
+  code = code != 0 ? code : mdb_env_sync(raw, 1);
+  mdb_env_close(raw);
+  if (code != 0) {
+    return failure_of(code, "create " + path);
+  }
+  return {};
+}
+
+/// LMDB gives a new file its name before its first two pages are on the disk, and refuses to open
+/// it when a power cut has come between. So it gets its name from us, when it is whole.
+result<void> make_data_file(const std::filesystem::path& dir) {
+  const auto path = (dir / "data.mdb").string();
+  if (::access(path.c_str(), F_OK) == 0) {
+    return {};
+  }
+  const int lock = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock < 0 || ::flock(lock, LOCK_EX) != 0) {
+    auto failed = io_failure(errno, "lock " + dir.string());
+    ::close(lock);
+    return failed;
+  }
+  result<void> done;
+  if (::access(path.c_str(), F_OK) != 0) { // else another process was sooner
+    const auto unnamed = (dir / "data.mdb.new").string();
+    done = make_empty(unnamed);
+    if (done && ::renameat2(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE)) {
+      done = io_failure(errno, "rename " + unnamed);
+    }
+  }
+  ::close(lock);
+  return done;
 }
 
 /// LMDB opens its data file inheritable: every child would get the catalog, writable.
@@ -102,6 +145,9 @@ result<environment> environment::open(const std::filesystem::path& dir, const op
     }
   } else if (errno != EEXIST) {
     return io_failure(errno, "create " + dir.string());
+  }
+  if (auto made = make_data_file(dir); !made) {
+    return made.error();
   }
   MDB_env* raw = nullptr;
   if (int code = mdb_env_create(&raw); code != 0) {
