@@ -59,15 +59,15 @@ bool is_overlay_file(const std::string& name) {
   return id && name.starts_with(id->text() + std::string{overlay_suffix});
 }
 
-result<void> make_directory(const std::filesystem::path& path) {
+/// Gives whether it is new.
+result<bool> make_directory(const std::filesystem::path& path) {
   if (::mkdir(path.c_str(), 0700) == 0) {
-    // The name of a new folder is as durable as the files that will count on it.
-    return sync_directory(path.has_parent_path() ? path.parent_path() : ".");
+    return true;
   }
   if (errno != EEXIST) {
     return io_failure(errno, "cannot make the folder " + path.string());
   }
-  return {};
+  return false;
 }
 
 /// The pid that the holder of the lock wrote, as text; "unknown" if there is none.
@@ -178,8 +178,15 @@ store::store(std::unique_ptr<impl> state) : impl_{std::move(state)} {
 store::~store() = default;
 
 result<std::unique_ptr<store>> store::open(const std::filesystem::path& state_dir) {
-  if (auto made = make_directory(state_dir); !made) {
-    return made.error();
+  auto is_new = make_directory(state_dir);
+  if (!is_new) {
+    return is_new.error();
+  }
+  // The names of folders must be as durable as the files that count on them, also when they were
+  // made by a start that was killed before it came to this. Where the folder was given to us, the
+  // one above may not be ours to open.
+  if (auto synced = sync_directory(state_dir / ".."); !synced && *is_new) {
+    return synced.error();
   }
   auto lock = take_lock(state_dir / "lock");
   if (!lock) {
@@ -189,6 +196,9 @@ result<std::unique_ptr<store>> store::open(const std::filesystem::path& state_di
     if (auto made = make_directory(state_dir / name); !made) {
       return made.error();
     }
+  }
+  if (auto synced = sync_directory(state_dir); !synced) {
+    return synced.error();
   }
   return std::unique_ptr<store>{new store{std::make_unique<impl>(state_dir, std::move(*lock))}};
 }
