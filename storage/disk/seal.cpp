@@ -267,6 +267,7 @@ task<result<sealed_image>> seal(ring& on, overlay& disk, const uuid& parent,
   }
   auto named = co_await images.sync();
   if (named.has_error()) {
+    co_await io::remove(on, image_file.string()); // who reads the folder must not take it for one
     co_return named.error();
   }
   auto index = parent ? block_index::of_child(disk.below(), disk.where().id, own)

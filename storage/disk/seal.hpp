@@ -33,7 +33,8 @@ struct sealed_image {
 ///      of the folder, shared by all who wait
 ///
 /// Guarantee: on success the file is whole and durable under its name; it counts once the catalog
-/// has its record. On failure the overlay's file is still under its old name, for discard.
+/// has its record. On failure nothing is under that name; the overlay's file may still be under its
+/// old one, for discard.
 /// The overlay must be closed to its guest, with nothing in the air. A disk that was refused
 /// anything is not sealed: the failure is the overlay's trouble() (too_large: beyond its limit).
 /// `parent` nil: the image is the first of its tree.

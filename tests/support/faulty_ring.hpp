@@ -47,6 +47,11 @@ public:
   /// It is carried out, but its end is told only after release().
   void hold(predicate which, std::size_t nth, std::size_t times = 1);
 
+  /// No fault is set any more.
+  void calm() {
+    faults_.clear();
+  }
+
   /// The ends that are held are told in the next turn(), in the order in which they came. Later
   /// ones of the same faults are held again.
   void release();
