@@ -28,8 +28,8 @@ catalog_reader(catalog_reader_actor::stateful_pointer<catalog_reader_state> self
       [serve](const frame<proto::ListEvents>& r) { return serve(r, &catalog::list_events); },
       [serve](const frame<proto::GetFile>& r) { return serve(r, &catalog::get_file); },
       [serve](const frame<proto::ListFiles>& r) { return serve(r, &catalog::list_files); },
-      [self](const frame<proto::ListUnfinished>&) {
-        return guarded([&]() { return answer(self->state.catalog->list_unfinished()); });
+      [serve](const frame<proto::ListUnfinished>& r) {
+        return serve(r, &catalog::list_unfinished);
       },
       [self](const frame<proto::FindBySource>& r) {
         return guarded([&]() {

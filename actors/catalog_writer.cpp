@@ -147,6 +147,12 @@ catalog_writer_state::make_behavior(std::shared_ptr<storage::catalog> opened) {
           return t.put_file(*view);
         });
       },
+      [this](const frame<proto::TrimEvents>& r) {
+        return enqueue<proto::EventsTrimmed>([r](transaction& t) {
+          auto view = r.view();
+          return t.trim_events(*view);
+        });
+      },
       [this](const frame<proto::Tick>&) { flush(); },
   };
 }

@@ -45,13 +45,14 @@ using catalog_reader_actor = caf::typed_actor<
     ask<proto::GetOperation, proto::OperationRecord>,
     /// A page, newest first.
     ask<proto::ListOperations, proto::OperationPage>,
-    /// A run of consecutive events.
+    /// A run of consecutive events. gone: the log was trimmed.
     ask<proto::ListEvents, proto::EventPage>,
     /// By digest or id. not_found.
     ask<proto::GetFile, proto::FileRecord>,
     /// A page, latest upload first.
     ask<proto::ListFiles, proto::FilePage>,
-    /// Every operation that is not terminal, of all projects, oldest first; used at start.
+    /// A page of the operations that are not terminal, of all projects, oldest first; used at
+    /// start.
     ask<proto::ListUnfinished, proto::UnfinishedPage>,
     /// The newest image that was imported from this manifest. not_found.
     ask<proto::FindBySource, proto::ImageRow>,
@@ -71,7 +72,14 @@ using catalog_writer_actor = caf::typed_actor<
     ask<proto::RemoveTag, proto::Done>,
     /// Answers the record as stored: a known digest keeps its id and creation time.
     ask<proto::PutFile, proto::FileRecord>,
+    /// A bounded piece of what is due; the asker comes again while there is more.
+    ask<proto::TrimEvents, proto::EventsTrimmed>,
     /// Its own: commit what waits.
+    tell<proto::Tick>>;
+
+/// Gives up old event logs by policy, piece by piece, in the background.
+using event_trimmer_actor = caf::typed_actor<
+    /// Its own: look whether something is due.
     tell<proto::Tick>>;
 
 // -- store ---------------------------------------------------------------------------------------

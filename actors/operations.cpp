@@ -3,6 +3,7 @@
 #include "actors/log.hpp"
 #include "actors/requests.hpp"
 
+#include <limits>
 #include <utility>
 
 namespace coppice {
@@ -93,6 +94,20 @@ operations_state::flush(const frame<proto::FlushOperation>& request) {
   return self_->delegate(it->second, request);
 }
 
+void operations_state::read_unfinished(std::int64_t behind_created_unix_ns, const uuid& behind) {
+  // await: nothing else is handled before the past is settled.
+  self_
+      ->request(reader_, caf::infinite, make_frame<proto::ListUnfinished>([&](auto r) {
+                  r.setAfterCreatedAtUnixNs(behind_created_unix_ns);
+                  behind.to(r.initAfterId());
+                }))
+      .await([this](const frame<proto::UnfinishedPage>& page) { recover(page); },
+             [this](const caf::error& e) {
+               log::error("unfinished operations could not be read", "error", text_of(e));
+               self_->quit(e);
+             });
+}
+
 void operations_state::recover(const frame<proto::UnfinishedPage>& page) {
   auto view = page.view();
   for (auto row : view->getRows()) {
@@ -102,6 +117,10 @@ void operations_state::recover(const frame<proto::UnfinishedPage>& page) {
     } else {
       end_interrupted(record);
     }
+  }
+  if (auto rows = view->getRows(); view->getMore() && rows.size() > 0) {
+    auto last = rows[rows.size() - 1];
+    read_unfinished(last.getCreatedAtUnixNs(), uuid::from(last.getId()));
   }
 }
 
@@ -160,13 +179,7 @@ operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
     }
   });
   self_->set_exit_handler([this](const caf::exit_msg&) { shut_down(); });
-  // await: nothing else is handled before the past is settled.
-  self_->request(reader_, caf::infinite, make_frame<proto::ListUnfinished>())
-      .await([this](const frame<proto::UnfinishedPage>& page) { recover(page); },
-             [this](const caf::error& e) {
-               log::error("unfinished operations could not be read", "error", text_of(e));
-               self_->quit(e);
-             });
+  read_unfinished(std::numeric_limits<std::int64_t>::min(), {});
   return {
       [this](const frame<proto::StartOperation>& r) { return start(r); },
       [this](const frame<proto::CancelOperation>& r) { return cancel(r); },

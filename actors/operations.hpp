@@ -35,6 +35,7 @@ private:
   caf::result<frame<proto::OperationRecord>> cancel(const frame<proto::CancelOperation>& request);
   caf::result<frame<proto::Done>> flush(const frame<proto::FlushOperation>& request);
   void run(const frame<proto::OperationRecord>& record);
+  void read_unfinished(std::int64_t behind_created_unix_ns, const uuid& behind);
   void recover(const frame<proto::UnfinishedPage>& page);
   void end_interrupted(const frame<proto::OperationRecord>& record);
   void shut_down();

@@ -23,6 +23,8 @@ ec translate(storage::ec code) {
     return ec::too_large;
   case storage::ec::conflict:
     return ec::conflict;
+  case storage::ec::gone:
+    return ec::gone;
   case storage::ec::no_space:
   case storage::ec::io:
   case storage::ec::in_use:

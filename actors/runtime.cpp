@@ -3,6 +3,7 @@
 #include "actors/accelerator_choice.hpp"
 #include "actors/catalog_reader.hpp"
 #include "actors/catalog_writer.hpp"
+#include "actors/event_trimmer.hpp"
 #include "actors/images.hpp"
 #include "actors/import.hpp"
 #include "actors/inspect_session.hpp"
@@ -124,6 +125,7 @@ struct runtime::impl {
   scheduler_actor slots;
   images_actor images_handle;
   operations_actor operations_handle;
+  event_trimmer_actor trimmer;
   caf::actor watcher;
   std::thread accelerator;
 
@@ -230,9 +232,12 @@ void runtime::impl::spawn() {
   images_handle = system->spawn(images, image_shared);
 
   operations_handle = system->spawn(operations, work_parts(), reader, config.limits.pending_max);
+  trimmer = system->spawn(event_trimmer, writer,
+                          event_policy{config.events.keep, config.events.keep_operations});
   std::vector<caf::actor_addr> essential{reader.address(),        writer.address(),
                                          store_handle.address(),  slots.address(),
-                                         images_handle.address(), operations_handle.address()};
+                                         images_handle.address(), operations_handle.address(),
+                                         trimmer.address()};
   watcher = system->spawn(watch, std::move(essential), bell);
 }
 
@@ -277,11 +282,12 @@ void runtime::impl::stop() {
     }
   };
   stop_and_wait(operations_handle.address(), 30s);
-  for (const auto& target : {images_handle.address(), slots.address(), store_handle.address(),
-                             writer.address(), reader.address()}) {
+  for (const auto& target : {trimmer.address(), images_handle.address(), slots.address(),
+                             store_handle.address(), writer.address(), reader.address()}) {
     stop_and_wait(target, 10s);
   }
   operations_handle = nullptr;
+  trimmer = nullptr;
   images_handle = nullptr;
   slots = nullptr;
   store_handle = nullptr;

@@ -52,6 +52,11 @@ struct settings {
   } limits;
 
   struct {
+    std::chrono::seconds keep{std::chrono::hours{30 * 24}}; ///< after the end of the operation
+    std::uint32_t keep_operations = 100'000;                ///< logs of ended operations
+  } events;
+
+  struct {
     std::string level = "info"; ///< trace, debug, info, warn, error
     std::string file;           ///< empty: standard error
   } log;

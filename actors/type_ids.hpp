@@ -130,5 +130,7 @@ CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TokenRecord>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::FromGuest>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ToGuest>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageIdle>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TrimEvents>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::EventsTrimmed>))
 
 CAF_END_TYPE_ID_BLOCK(coppice)

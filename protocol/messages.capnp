@@ -57,7 +57,7 @@ struct ListEvents {
   firstId @1 :UInt64;
   maxBytes @2 :UInt32;                                       # stop after the event that reaches it
 }
-struct EventPage { events @0 :List(Events.Event); }          # empty: nothing from firstId on (yet)
+struct EventPage { events @0 :List(Events.Event); }          # empty: nothing from firstId on (yet); gone: trimmed
 
 struct GetFile {
   project @0 :Text;
@@ -73,8 +73,14 @@ struct ListFiles {
 }
 struct FilePage { rows @0 :List(Records.FileRecord); }
 
-struct ListUnfinished {}                                     # every project's non-terminal operations
-struct UnfinishedPage { rows @0 :List(Records.OperationRecord); }   # oldest first, whole records
+struct ListUnfinished {                                      # every project's non-terminal operations
+  afterCreatedAtUnixNs @0 :Int64 = -0x8000000000000000;      # behind this one in their order
+  afterId @1 :Types.Uuid;                                    # absent: from the start
+}
+struct UnfinishedPage {
+  rows @0 :List(Records.OperationRecord);                    # oldest first, whole records
+  more @1 :Bool;                                             # others come behind the last one
+}
 
 struct FindBySource { project @0 :Text; digest @1 :Text; }   # newest image imported from it -> ImageRow; not_found
 
@@ -213,4 +219,18 @@ struct ChildExited {
   code @0 :Int32;
   signal @1 :Int32;
   output @2 :Data;                                           # the end of what it wrote
+}
+
+# -- trimming of event logs ----------------------------------------------------------------------
+
+struct TrimEvents {
+  # Gives up logs of ended operations, those that ended first before the others.
+  endedBeforeUnixNs @0 :Int64 = -0x8000000000000000;         # those that ended before
+  logsKeptMax @1 :UInt64 = 0xffffffffffffffff;               # and those beyond so many
+  rowsMax @2 :UInt32;                                        # of the catalog, in this transaction
+}                                                            # -> EventsTrimmed
+struct EventsTrimmed {
+  rows @0 :UInt32;                                           # changed or erased
+  logs @1 :UInt32;                                           # that are wholly gone now
+  more @2 :Bool;                                             # ask again
 }

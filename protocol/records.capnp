@@ -46,6 +46,9 @@ struct OperationRecord {
   hasResult @14 :Bool;        # a process was started and its end is known
   phases @15 :Types.Phases;
   eventCount @16 :UInt64;     # events recorded so far
+  eventsTrimmed @17 :Bool;    # the event log was given up by policy; what is left of the output:
+  stdoutHead @18 :Data;       # the first bytes of it, only in whole records with eventsTrimmed
+  stderrHead @19 :Data;
 }
 
 struct FileRecord {

@@ -1,6 +1,7 @@
 #include "storage/catalog.hpp"
 
 #include "storage/catalog_impl.hpp"
+#include "storage/catalog_upgrade.hpp"
 
 namespace coppice::storage {
 
@@ -28,8 +29,20 @@ result<std::unique_ptr<catalog>> catalog::open(const std::filesystem::path& dir,
   if (!all) {
     return failure{all.error().code, dir.string() + ": " + all.error().text};
   }
+  const auto version = tables::version(*in, all->meta);
+  if (!version) {
+    return version.error();
+  }
+  if (*version == 0) {
+    tables::set_version(*in, all->meta);
+  }
   if (auto done = in->commit(); !done) {
     return done.error();
+  }
+  if (*version != 0 && *version != tables::schema_version) {
+    if (auto done = upgrade(*env, *all, *version); !done) {
+      return failure{done.error().code, dir.string() + ": " + done.error().text};
+    }
   }
   return std::unique_ptr<catalog>{new catalog{std::make_unique<impl>(std::move(*env), *all)}};
 }

@@ -57,10 +57,11 @@ public:
   result<frame<proto::ImagePage>> list_images(proto::ListImages::Reader request) const;
   result<frame<proto::OperationRecord>> get_operation(proto::GetOperation::Reader request) const;
   result<frame<proto::OperationPage>> list_operations(proto::ListOperations::Reader request) const;
+  /// gone: the log was trimmed.
   result<frame<proto::EventPage>> list_events(proto::ListEvents::Reader request) const;
   result<frame<proto::FileRecord>> get_file(proto::GetFile::Reader request) const;
   result<frame<proto::FilePage>> list_files(proto::ListFiles::Reader request) const;
-  result<frame<proto::UnfinishedPage>> list_unfinished() const;
+  result<frame<proto::UnfinishedPage>> list_unfinished(proto::ListUnfinished::Reader request) const;
   result<frame<proto::ActiveCounts>> count_active(proto::CountActive::Reader request) const;
 
   /// Whether any project has an image of that id.
@@ -111,7 +112,8 @@ public:
   transaction(transaction&&) noexcept;
   ~transaction();
 
-  // `eventCount` is counted here: what a record brings along is not looked at.
+  // `eventCount`, `eventsTrimmed` and the heads of output are made here: what a record brings along
+  // is not looked at.
 
   /// Creates or replaces. conflict: the record or the stored one is terminal, or the id is taken.
   result<void> put_operation(proto::OperationRecord::Reader record);
@@ -121,6 +123,8 @@ public:
   /// conflict: the stored record is already terminal, the given one is not, or the image is not
   /// what the record says.
   result<void> finish_operation(proto::FinishOperation::Reader request);
+  /// Gives up old event logs; records and results stay, with the first bytes of the output.
+  result<frame<proto::EventsTrimmed>> trim_events(proto::TrimEvents::Reader policy);
   /// conflict: the id is taken (images do not change), or its parent or the checkpoint of its index
   /// is not there.
   result<void> put_image(proto::ImageRecord::Reader record);

@@ -64,6 +64,10 @@ std::int64_t time_of_newest_first(std::string_view key) {
   return static_cast<std::int64_t>(~number_of(key) ^ sign_bit);
 }
 
+std::int64_t time_of_oldest_first(std::string_view key) {
+  return static_cast<std::int64_t>(number_of(key) ^ sign_bit);
+}
+
 std::string of(const uuid& id) {
   return big_endian(id.hi) + big_endian(id.lo);
 }

@@ -27,6 +27,9 @@
 ///   operation_index    project status kind newest_first id   -> (0 stands for any status or kind)
 ///   unfinished         oldest_first id                       ->
 ///   events             id number                             -> Event
+///   event_logs         oldest_first id                       -> (ended operations with events;
+///                                                               the time is that of the end)
+///   output_heads       id, 0 or 1 for standard error         -> first bytes of a trimmed log
 ///   files              project digest                        -> FileRecord
 ///   file_ids           id                                    -> project digest
 ///   file_index         project newest_first digest           ->
@@ -63,6 +66,7 @@ std::uint64_t number_of(std::string_view big_endian);
 std::string newest_first(std::int64_t unix_ns);
 std::string oldest_first(std::int64_t unix_ns);
 std::int64_t time_of_newest_first(std::string_view key);
+std::int64_t time_of_oldest_first(std::string_view key);
 std::string of(const uuid& id);
 uuid id_of(std::string_view key);
 

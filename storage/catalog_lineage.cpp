@@ -17,13 +17,6 @@ bool has_any(lmdb::transaction& in, lmdb::table table, const uuid& first) {
   return at.seek(keys::of(first)) && at.key().starts_with(keys::of(first));
 }
 
-void insert_file(lmdb::transaction& in, const tables& t, const uuid& image, const uuid& parent) {
-  in.put(t.image_files, keys::of(image), keys::of(parent));
-  if (parent) {
-    in.put(t.image_file_children, pair_key(parent, image), {});
-  }
-}
-
 /// The last part of each key of `table` with that prefix, behind `after`.
 std::vector<uuid> ids_behind(lmdb::transaction& in, lmdb::table table, std::string_view prefix,
                              const uuid& after, std::size_t ids_max) {
@@ -78,10 +71,18 @@ result<void> check_lineage(lmdb::transaction& in, const tables& t,
   return {};
 }
 
+void insert_image_file(lmdb::transaction& in, const tables& t, const uuid& image,
+                       const uuid& parent) {
+  in.put(t.image_files, keys::of(image), keys::of(parent));
+  if (parent) {
+    in.put(t.image_file_children, pair_key(parent, image), {});
+  }
+}
+
 void insert_lineage(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record,
                     given_index index) {
   const auto id = uuid::from(record.getId());
-  insert_file(in, t, id, uuid::from(record.getParent()));
+  insert_image_file(in, t, id, uuid::from(record.getParent()));
   if (!index) {
     return;
   }
@@ -116,26 +117,6 @@ void erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image) {
     }
     at = next;
   }
-}
-
-result<void> make_image_files(lmdb::transaction& in, const tables& t) {
-  std::vector<uuid> images; // 16 MB for a million, once
-  {
-    lmdb::cursor at{in, t.images};
-    for (bool more = at.seek(keys::of({})); more; more = at.next()) {
-      images.push_back(keys::id_of(at.key()));
-    }
-  }
-  return guarded<void>("images", [&]() -> result<void> {
-    for (const auto& image : images) {
-      auto record = load<proto::ImageRecord>(in, t.images, keys::of(image));
-      if (in.failed()) {
-        return *in.failed();
-      }
-      insert_file(in, t, image, uuid::from(record.view()->getParent()));
-    }
-    return {};
-  });
 }
 
 // -- reading -------------------------------------------------------------------------------------

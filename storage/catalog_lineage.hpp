@@ -37,7 +37,8 @@ void insert_lineage(lmdb::transaction& in, const tables& t, proto::ImageRecord::
 /// parent that stays.
 void erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image);
 
-/// The rows of the version before: every image has a file. damaged.
-result<void> make_image_files(lmdb::transaction& in, const tables& t);
+/// Its file, standing on that of its parent (nil: none).
+void insert_image_file(lmdb::transaction& in, const tables& t, const uuid& image,
+                       const uuid& parent);
 
 } // namespace coppice::storage

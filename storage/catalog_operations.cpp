@@ -1,5 +1,6 @@
 #include "storage/catalog_operations.hpp"
 
+#include "storage/catalog_events.hpp"
 #include "storage/catalog_keys.hpp"
 
 #include <algorithm>
@@ -47,9 +48,11 @@ void fill_row_request(proto::OperationRecord::Request::Reader from,
   row.setHasCredentials(whole.getHasCredentials());
 }
 
+enum class log_state { kept, trimmed };
+
 /// Everything but what may be large.
 frame<proto::OperationRecord> make_row(proto::OperationRecord::Reader from,
-                                       std::uint64_t event_count) {
+                                       std::uint64_t event_count, log_state log) {
   return make_frame<proto::OperationRecord>([&](proto::OperationRecord::Builder to) {
     std::string room;
     to.setId(from.getId());
@@ -68,6 +71,7 @@ frame<proto::OperationRecord> make_row(proto::OperationRecord::Reader from,
     to.setHasResult(from.getHasResult());
     to.setPhases(from.getPhases());
     to.setEventCount(event_count);
+    to.setEventsTrimmed(log == log_state::trimmed);
   });
 }
 
@@ -114,6 +118,10 @@ void for_each_index_key(proto::OperationRecord::Reader row, Use&& use) {
   use(operation_index_prefix(project, row.getStatus(), row.getKind()) + rest);
 }
 
+capnp::Data::Reader data_of(std::string_view bytes) {
+  return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
+}
+
 std::string unfinished_key(proto::OperationRecord::Reader row) {
   return keys::oldest_first(row.getCreatedAtUnixNs()) + keys::of(uuid::from(row.getId()));
 }
@@ -155,26 +163,28 @@ void write_operation(lmdb::transaction& in, const tables& t,
     in.erase(t.unfinished, unfinished_key(*old));
   }
   const auto id = keys::of(uuid::from(record.getId()));
-  store(in, t.operations, id, make_row(record, event_count));
+  const auto row = make_row(record, event_count, log_state::kept);
+  store(in, t.operations, id, row);
   store_if_changed(in, t.operation_details, id, make_details(record, password));
   for_each_index_key(record, [&](const std::string& key) { in.put(t.operation_index, key, {}); });
   if (!is_terminal(record.getStatus())) {
     in.put(t.unfinished, unfinished_key(record), {});
   }
-}
-
-void write_events(lmdb::transaction& in, const tables& t, const uuid& operation,
-                  capnp::List<proto::Event>::Reader events) {
-  const auto prefix = keys::of(operation);
-  for (auto event : events) {
-    store(in, t.events, prefix + keys::big_endian(event.getId()), copy_frame<proto::Event>(event));
-  }
+  insert_log(in, t, *row.view());
 }
 
 void write_event_count(lmdb::transaction& in, const tables& t,
                        const frame<proto::OperationRecord>& row, std::uint64_t event_count) {
   auto v = row.view();
-  store(in, t.operations, keys::of(uuid::from(v->getId())), make_row(*v, event_count));
+  store(in, t.operations, keys::of(uuid::from(v->getId())),
+        make_row(*v, event_count, log_state::kept));
+}
+
+void mark_trimmed(lmdb::transaction& in, const tables& t,
+                  const frame<proto::OperationRecord>& row) {
+  auto v = row.view();
+  store(in, t.operations, keys::of(uuid::from(v->getId())),
+        make_row(*v, v->getEventCount(), log_state::trimmed));
 }
 
 frame<proto::OperationRecord> load_operation_row(lmdb::transaction& in, const tables& t,
@@ -199,6 +209,11 @@ frame<proto::OperationRecord> load_whole_operation(lmdb::transaction& in, const 
   auto whole = message.getRoot<proto::OperationRecord>();
   whole.setError(heavy->getError());
   set_request(heavy->getRequest(), whole.getRequest());
+  if (slim->getEventsTrimmed()) {
+    const auto id = uuid::from(slim->getId());
+    whole.setStdoutHead(data_of(output_head(in, t, id, false)));
+    whole.setStderrHead(data_of(output_head(in, t, id, true)));
+  }
   return frame<proto::OperationRecord>{message};
 }
 

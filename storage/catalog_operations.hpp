@@ -32,11 +32,12 @@ void write_operation(lmdb::transaction& in, const tables& t,
                      proto::OperationRecord::Reader record, std::uint64_t event_count,
                      secrets password);
 
-/// Events from id `first_id` on, and the row with their new number.
-void write_events(lmdb::transaction& in, const tables& t, const uuid& operation,
-                  capnp::List<proto::Event>::Reader events);
+/// The row with a new number of events.
 void write_event_count(lmdb::transaction& in, const tables& t,
                        const frame<proto::OperationRecord>& row, std::uint64_t event_count);
+
+/// The row says from now on that its log is not kept.
+void mark_trimmed(lmdb::transaction& in, const tables& t, const frame<proto::OperationRecord>& row);
 
 /// The slim row; empty if there is none.
 frame<proto::OperationRecord> load_operation_row(lmdb::transaction& in, const tables& t,

@@ -2,6 +2,7 @@
 #include "storage/catalog_images.hpp"
 #include "storage/catalog_impl.hpp"
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_listing.hpp"
 #include "storage/catalog_operations.hpp"
 
 #include <algorithm>
@@ -18,147 +19,19 @@ failure no(const char* what, std::string_view name, std::string_view project) {
                                  std::string{project});
 }
 
-/// The part of a listing that was asked for.
-struct window {
-  std::uint32_t limit = 0;
-  std::uint64_t offset = 0;
-  std::int64_t since = 0;
-  std::int64_t until = 0;
-
-  template <class Request>
-  static window of(Request request) {
-    return {std::min(request.getLimit(), catalog::page_rows_max), request.getOffset(),
-            request.getSinceUnixNs(), request.getUntilUnixNs()};
-  }
-
-  bool has(std::int64_t time) const {
-    return since <= time && time <= until;
-  }
-};
-
-/// Rows of `prefix newest_first rest`, in order; `take` gets `newest_first rest`.
-template <class Take>
-void walk_newest_first(lmdb::transaction& in, lmdb::table index, const std::string& prefix,
-                       const window& wanted, Take&& take) {
-  const auto last = keys::newest_first(wanted.since);
-  std::uint64_t skipped = 0;
-  std::uint32_t taken = 0;
-  lmdb::cursor at{in, index};
-  for (bool more = wanted.limit > 0 && at.seek(prefix + keys::newest_first(wanted.until));
-       more && at.key().starts_with(prefix); more = at.next()) {
-    const auto rest = at.key().substr(prefix.size());
-    if (rest.substr(0, keys::time_bytes) > last) {
-      return;
-    }
-    if (skipped < wanted.offset) {
-      ++skipped;
-      continue;
-    }
-    take(rest);
-    if (++taken == wanted.limit) {
-      return;
-    }
+/// The loaded records as the page's `rows`.
+template <class Builder, class Record>
+void fill_rows(Builder page, const std::vector<frame<Record>>& records) {
+  auto rows = page.initRows(static_cast<unsigned>(records.size()));
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    auto record = records[i].view();
+    rows.setWithCaveats(static_cast<unsigned>(i), *record);
   }
 }
 
-/// One row of an image listing, by reference.
-struct image_ref {
-  uuid image;
-  std::string tag;
-};
-
-using image_refs = std::vector<image_ref>;
-
-/// In the order of tags: the tag that is the prefix itself comes first.
-image_refs refs_by_tag(lmdb::transaction& in, const tables& t, std::string_view project,
-                       std::string_view prefix, const window& wanted) {
-  image_refs refs;
-  const auto scope = keys::project_key(project);
-  std::string from = scope;
-  from += prefix;
-  if (from.size() > keys::key_bytes_max) {
-    return refs; // no tag is that long
-  }
-  std::uint64_t skipped = 0;
-  lmdb::cursor at{in, t.tags};
-  for (bool more = at.seek(from); more && refs.size() < wanted.limit && at.key().starts_with(from);
-       more = at.next()) {
-    const auto target = target_of(at.value());
-    if (!wanted.has(target.created_unix_ns)) {
-      continue;
-    }
-    if (skipped < wanted.offset) {
-      ++skipped;
-      continue;
-    }
-    refs.push_back({target.image, std::string{at.key().substr(scope.size())}});
-  }
-  return refs;
-}
-
-image_refs refs_by_time(lmdb::transaction& in, const tables& t, std::string_view project,
-                        row_scope scope, const window& wanted) {
-  image_refs refs;
-  walk_newest_first(in, t.image_index, image_index_prefix(project, scope), wanted,
-                    [&](std::string_view rest) {
-                      rest.remove_prefix(keys::time_bytes);
-                      refs.push_back({keys::id_of(rest), std::string{rest.substr(keys::id_bytes)}});
-                    });
-  return refs;
-}
-
-/// The rows of one image.
-image_refs refs_of_image(lmdb::transaction& in, const tables& t, proto::ListImages::Reader request,
-                         const window& wanted) {
-  const auto id = uuid::from(request.getId());
-  auto image = load_image(in, t, view_of(request.getProject()), id);
-  image_refs refs;
-  if (image.empty() || !wanted.has(image.view()->getCreatedAtUnixNs())) {
-    return refs;
-  }
-  const auto prefix = view_of(request.getTagPrefix());
-  auto tag = next_tag(in, t, id);
-  if (!tag && prefix.empty() && !request.getTaggedOnly() && wanted.offset == 0 &&
-      wanted.limit > 0) {
-    refs.push_back({id, {}});
-  }
-  std::uint64_t skipped = 0;
-  for (; tag && refs.size() < wanted.limit; tag = next_tag(in, t, id, *tag)) {
-    if (!tag->starts_with(prefix)) {
-      continue;
-    }
-    if (skipped < wanted.offset) {
-      ++skipped;
-      continue;
-    }
-    refs.push_back({id, *tag});
-  }
-  return refs;
-}
-
-image_refs refs_of(lmdb::transaction& in, const tables& t, proto::ListImages::Reader request) {
-  const auto wanted = window::of(request);
-  const auto project = view_of(request.getProject());
-  if (uuid::from(request.getId())) {
-    return refs_of_image(in, t, request, wanted);
-  }
-  if (request.getTagPrefix().size() != 0) {
-    return refs_by_tag(in, t, project, view_of(request.getTagPrefix()), wanted);
-  }
-  return refs_by_time(in, t, project, request.getTaggedOnly() ? row_scope::tagged : row_scope::all,
-                      wanted);
-}
-
-/// A page frame from loaded records: Page has `rows`.
 template <class Page, class Record>
 frame<Page> page_of(const std::vector<frame<Record>>& records) {
-  return make_frame<Page>([&](typename Page::Builder page) {
-    auto rows = page.initRows(static_cast<unsigned>(records.size()));
-    for (std::size_t i = 0; i < records.size(); ++i) {
-      auto record = records[i].view();
-      rows.setWithCaveats(static_cast<unsigned>(i), *record);
-    }
-  });
+  return make_frame<Page>([&](typename Page::Builder page) { fill_rows(page, records); });
 }
 
 /// An index that names a record which is not there.
@@ -240,7 +113,7 @@ result<frame<proto::ImagePage>> catalog::list_images(proto::ListImages::Reader r
     const auto project = view_of(request.getProject());
     std::vector<frame<proto::ImageRow>> rows;
     if (keys::is_project(project)) {
-      for (const auto& ref : refs_of(in, impl_->t, request)) {
+      for (const auto& ref : find_images(in, impl_->t, request)) {
         rows.push_back(row_of(in, impl_->t, project, ref.image, ref.tag));
       }
     }
@@ -328,55 +201,37 @@ catalog::list_operations(proto::ListOperations::Reader request) const {
   });
 }
 
-result<frame<proto::EventPage>> catalog::list_events(proto::ListEvents::Reader request) const {
-  using answer = frame<proto::EventPage>;
-  // A reader that wants more comes again; a page must not hold a whole log.
-  constexpr std::size_t page_bytes_max = 4u << 20;
-  return impl_->read<answer>("list events", [&](lmdb::transaction& in) -> result<answer> {
-    const auto bytes_max = std::min<std::size_t>(request.getMaxBytes(), page_bytes_max);
-    const auto prefix = keys::of(uuid::from(request.getOperation()));
-    std::vector<frame<proto::Event>> events;
-    std::size_t bytes = 0;
-    {
-      auto number = request.getFirstId();
-      auto key = prefix + keys::big_endian(number);
-      do {
-        auto event = load<proto::Event>(in, impl_->t.events, key);
-        if (event.empty()) {
-          break;
-        }
-        bytes += event.bytes().size();
-        events.push_back(std::move(event));
-        key = prefix + keys::big_endian(++number);
-      } while (bytes < bytes_max);
-    }
-    return make_frame<proto::EventPage>([&](proto::EventPage::Builder page) {
-      auto list = page.initEvents(static_cast<unsigned>(events.size()));
-      for (std::size_t i = 0; i < events.size(); ++i) {
-        auto event = events[i].view();
-        list.setWithCaveats(static_cast<unsigned>(i), *event);
-      }
-    });
-  });
-}
-
-result<frame<proto::UnfinishedPage>> catalog::list_unfinished() const {
+result<frame<proto::UnfinishedPage>>
+catalog::list_unfinished(proto::ListUnfinished::Reader request) const {
   using answer = frame<proto::UnfinishedPage>;
+  // Whole records carry standard input: a page is one of them and what fits beside it.
+  constexpr std::size_t page_bytes_max = 16u << 20;
   return impl_->read<answer>("list unfinished", [&](lmdb::transaction& in) -> result<answer> {
+    const auto behind = keys::oldest_first(request.getAfterCreatedAtUnixNs()) +
+                        keys::of(uuid::from(request.getAfterId()));
     std::vector<frame<proto::OperationRecord>> rows;
+    std::size_t bytes = 0;
     lmdb::cursor at{in, impl_->t.unfinished};
-    for (bool more = at.seek(keys::oldest_first(INT64_MIN)); more; more = at.next()) {
+    bool more = at.seek(behind);
+    if (more && at.key() == behind) {
+      more = at.next();
+    }
+    for (; more && rows.size() < page_rows_max && bytes < page_bytes_max; more = at.next()) {
       const auto id = keys::id_of(at.key().substr(keys::time_bytes));
       auto row = load_operation_row(in, impl_->t, id);
       if (row.empty()) {
         return broken_index("operation", id.text());
       }
       rows.push_back(load_whole_operation(in, impl_->t, row));
+      bytes += rows.back().bytes().size();
     }
     if (in.failed()) {
       return *in.failed();
     }
-    return page_of<proto::UnfinishedPage>(rows);
+    return make_frame<proto::UnfinishedPage>([&](proto::UnfinishedPage::Builder page) {
+      fill_rows(page, rows);
+      page.setMore(more);
+    });
   });
 }
 

@@ -1,7 +1,6 @@
 #include "storage/catalog_tables.hpp"
 
 #include "storage/catalog_keys.hpp"
-#include "storage/catalog_lineage.hpp"
 
 #include <utility>
 
@@ -9,13 +8,11 @@ namespace coppice::storage {
 
 namespace {
 
-/// Of keys and tables. Records evolve by themselves: their schemas only gain fields.
-///   2  image_files and what belongs to them
-constexpr std::uint64_t schema_version = 2;
 constexpr std::string_view version_key = "schema";
 
-/// Which version wrote the catalog; 0: it is new.
-result<std::uint64_t> read_version(lmdb::transaction& in, lmdb::table meta) {
+} // namespace
+
+result<std::uint64_t> tables::version(lmdb::transaction& in, lmdb::table meta) {
   auto stored = in.get(meta, version_key);
   if (in.failed()) {
     return *in.failed();
@@ -26,15 +23,17 @@ result<std::uint64_t> read_version(lmdb::transaction& in, lmdb::table meta) {
   if (stored->size() != sizeof(std::uint64_t)) {
     return fail(ec::damaged, "the version record of the catalog is not 8 bytes long");
   }
-  const auto version = keys::number_of(*stored);
-  if (version > schema_version) {
+  const auto written_by = keys::number_of(*stored);
+  if (written_by > schema_version) {
     return fail(ec::unsupported, "the catalog was written by a newer version of coppice; run that "
                                  "version, or use another state folder");
   }
-  return version;
+  return written_by;
 }
 
-} // namespace
+void tables::set_version(lmdb::transaction& in, lmdb::table meta) {
+  in.put(meta, version_key, keys::big_endian(schema_version));
+}
 
 result<tables> tables::open(lmdb::transaction& in) {
   tables all;
@@ -43,9 +42,8 @@ result<tables> tables::open(lmdb::transaction& in) {
     return meta.error();
   }
   all.meta = *meta;
-  const auto version = read_version(in, all.meta);
-  if (!version) {
-    return version.error();
+  if (auto known = version(in, all.meta); !known) {
+    return known.error();
   }
   const std::pair<const char*, lmdb::table tables::*> named[] = {
       {"tokens", &tables::tokens},
@@ -59,6 +57,8 @@ result<tables> tables::open(lmdb::transaction& in) {
       {"operation_index", &tables::operation_index},
       {"unfinished", &tables::unfinished},
       {"events", &tables::events},
+      {"event_logs", &tables::event_logs},
+      {"output_heads", &tables::output_heads},
       {"files", &tables::files},
       {"file_ids", &tables::file_ids},
       {"file_index", &tables::file_index},
@@ -74,14 +74,6 @@ result<tables> tables::open(lmdb::transaction& in) {
       return opened.error();
     }
     all.*member = *opened;
-  }
-  if (*version == 1) {
-    if (auto made = make_image_files(in, all); !made) {
-      return made.error();
-    }
-  }
-  if (*version != schema_version) {
-    in.put(all.meta, version_key, keys::big_endian(schema_version));
   }
   return in.failed() ? result<tables>{*in.failed()} : result<tables>{all};
 }

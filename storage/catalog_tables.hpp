@@ -27,6 +27,8 @@ struct tables {
   lmdb::table operation_index = 0;
   lmdb::table unfinished = 0;
   lmdb::table events = 0;
+  lmdb::table event_logs = 0;
+  lmdb::table output_heads = 0;
   lmdb::table files = 0;
   lmdb::table file_ids = 0;
   lmdb::table file_index = 0;
@@ -38,9 +40,18 @@ struct tables {
 
   static constexpr unsigned count_max = 32;
 
-  /// Opens all and makes the missing ones; a catalog of an older version becomes one of this.
+  /// Of keys and tables. Records evolve by themselves: their schemas only gain fields.
+  ///   2  image_files and what belongs to them
+  ///   3  event_logs, output_heads
+  static constexpr std::uint64_t schema_version = 3;
+
+  /// Opens all and makes the missing ones.
   /// unsupported: a newer version wrote this catalog; nothing is changed then.
   static result<tables> open(lmdb::transaction& in);
+
+  /// Which version wrote the catalog; 0: it is new. unsupported, damaged.
+  static result<std::uint64_t> version(lmdb::transaction& in, lmdb::table meta);
+  static void set_version(lmdb::transaction& in, lmdb::table meta);
 };
 
 /// The record of that key, copied (values in the map are not aligned). Empty: there is none, or a
@@ -56,6 +67,7 @@ frame<T> load(lmdb::transaction& in, lmdb::table from, std::string_view key) {
                                        " bytes, which is not a message"));
     return {};
   }
+  ++lmdb::counts_of_thread().records;
   auto words = kj::heapArray<capnp::word>(value->size() / sizeof(capnp::word));
   std::memcpy(words.begin(), value->data(), value->size());
   return frame<T>{kj::mv(words)};

@@ -1,4 +1,5 @@
 #include "storage/catalog.hpp"
+#include "storage/catalog_events.hpp"
 #include "storage/catalog_images.hpp"
 #include "storage/catalog_impl.hpp"
 #include "storage/catalog_keys.hpp"
@@ -271,6 +272,13 @@ result<void> catalog::transaction::impl::finish(proto::FinishOperation::Reader r
 
 result<void> catalog::transaction::finish_operation(proto::FinishOperation::Reader request) {
   return impl_->change<void>("finish operation", [&] { return impl_->finish(request); });
+}
+
+result<frame<proto::EventsTrimmed>>
+catalog::transaction::trim_events(proto::TrimEvents::Reader policy) {
+  using answer = frame<proto::EventsTrimmed>;
+  return impl_->change<answer>(
+      "trim events", [&]() -> result<answer> { return trim_logs(impl_->in, impl_->t, policy); });
 }
 
 // -- images --------------------------------------------------------------------------------------

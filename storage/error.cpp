@@ -37,6 +37,8 @@ public:
       return "in use";
     case ec::conflict:
       return "conflict";
+    case ec::gone:
+      return "gone";
     }
     return "unknown";
   }

@@ -19,6 +19,7 @@ enum class ec {
   io,          ///< any other error of the operating system
   in_use,      ///< another daemon has the state folder: the text names its pid
   conflict,    ///< the record is not in a state that allows this
+  gone,        ///< it was there and was given up
 };
 
 const std::error_category& storage_category();

@@ -13,7 +13,7 @@ namespace coppice::storage::lmdb {
 
 namespace {
 
-thread_local std::uint64_t touched = 0;
+thread_local read_counts counts;
 
 MDB_val to_val(std::string_view bytes) {
   return {bytes.size(), const_cast<char*>(bytes.data())};
@@ -120,8 +120,8 @@ failure failure_of(int code, const std::string& what) {
   }
 }
 
-std::uint64_t entries_touched() {
-  return touched;
+read_counts& counts_of_thread() {
+  return counts;
 }
 
 // -- environment ---------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ std::optional<std::string_view> transaction::get(table from, std::string_view ke
   if (failed_) {
     return std::nullopt;
   }
-  ++touched;
+  ++counts.look_ups;
   MDB_val k = to_val(key);
   MDB_val v{};
   int code = mdb_get(handle_, from, &k, &v);
@@ -255,6 +255,16 @@ void transaction::erase(table from, std::string_view key) {
   if (int code = mdb_del(handle_, from, &k, nullptr); code != 0 && code != MDB_NOTFOUND) {
     note(code, "erase");
   }
+}
+
+std::uint64_t transaction::entries(table in) {
+  MDB_stat found{};
+  if (!failed_) {
+    if (int code = mdb_stat(handle_, in, &found); code != 0) {
+      note(code, "count");
+    }
+  }
+  return found.ms_entries;
 }
 
 result<void> transaction::commit() {
@@ -309,7 +319,7 @@ bool cursor::move(MDB_cursor_op how, std::string_view key) {
   if (handle_ == nullptr || owner_.failed_) {
     return false;
   }
-  ++touched;
+  ++counts.steps;
   MDB_val k = to_val(key);
   MDB_val v{};
   int code = mdb_cursor_get(handle_, &k, &v, how);

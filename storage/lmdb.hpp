@@ -25,9 +25,14 @@ namespace coppice::storage::lmdb {
 /// LMDB's own codes and errno, translated once.
 failure failure_of(int code, const std::string& what);
 
-/// Entries that this thread has read by key or stepped over. Tests use it to show that a page costs
-/// the same in a small and in a large catalog.
-std::uint64_t entries_touched();
+/// What one thread has read so far. Tests and the benchmark use it to show that an answer costs the
+/// same in a small and in a large catalog.
+struct read_counts {
+  std::uint64_t look_ups = 0; ///< entries asked for by key
+  std::uint64_t steps = 0;    ///< moves of a cursor, which see keys
+  std::uint64_t records = 0;  ///< values that were taken out as records
+};
+read_counts& counts_of_thread();
 
 /// The environment of one folder. Once per process and folder: LMDB's locks demand it.
 class environment {
@@ -84,8 +89,15 @@ public:
   /// What is not there is fine.
   void erase(table from, std::string_view key);
 
+  /// How many entries a table has; costs nothing.
+  std::uint64_t entries(table in);
+
   /// Durable when it returns. The transaction is over, whatever it answers.
   result<void> commit();
+
+  MDB_txn* handle() const {
+    return handle_;
+  }
 
   /// Records a failure that the caller found in what it read.
   void fail_with(failure why);

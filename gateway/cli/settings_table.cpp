@@ -275,6 +275,19 @@ void add_limits(std::vector<setting>& rows) {
                               "is ended."));
 }
 
+void add_events(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(
+      duration_row({"events", "keep"}, FIELD(events.keep), seconds{60}, seconds{36'500ll * 86'400},
+                   "The event log of an operation that ended longer ago is given up. Its "
+                   "record, its result and the first 4080 bytes of each output stream "
+                   "stay."));
+  rows.push_back(count_row({"events", "keep_operations"}, FIELD(events.keep_operations), 1,
+                           1'000'000'000,
+                           "Event logs of ended operations that are kept at most; those that ended "
+                           "first go first."));
+}
+
 void add_log(std::vector<setting>& rows) {
   rows.push_back(choice_row({"log", "level"}, FIELD(log.level),
                             {"trace", "debug", "info", "warn", "error"},
@@ -293,6 +306,7 @@ std::vector<setting> make_table() {
   add_vm(rows);
   add_import(rows);
   add_limits(rows);
+  add_events(rows);
   add_log(rows);
   return rows;
 }
@@ -331,6 +345,7 @@ std::string_view section_title(std::string_view section) {
       {"vm", "MicroVMs"},
       {"import", "Importing images"},
       {"limits", "Limits on what one request may ask for"},
+      {"events", "Event logs of operations"},
       {"log", "The log"},
   };
   for (const auto& [name, title] : titles) {

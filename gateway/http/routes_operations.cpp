@@ -64,6 +64,21 @@ void write_live_result(json_body& body, exchange& x, const uuid& operation,
   write_result(body.json, result, stream(false), stream(true));
 }
 
+/// Writes a result whose event log is not kept: the record has the first bytes of its streams.
+void write_trimmed_result(json_body& body, const frame<proto::OperationRecord>& operation,
+                          proto::OperationRecord::Reader record) {
+  auto result = record.getResult();
+  auto stream = [&](proto::StreamSummary::Reader summary, capnp::Data::Reader head) {
+    return stream_text{summary.getPlain(), summary.getTotalBytes() > head.size(),
+                       [&body, operation, head, is_plain = summary.getPlain()] {
+                         body.add_value(
+                             std::make_unique<bytes_source>(operation, view(head), is_plain));
+                       }};
+  };
+  write_result(body.json, result, stream(result.getStdout(), record.getStdoutHead()),
+               stream(result.getStderr(), record.getStderrHead()));
+}
+
 /// Writes the result of a process that has ended: the record knows its streams.
 void write_final_result(json_body& body, exchange& x, proto::OperationRecord::Reader record) {
   auto result = record.getResult();
@@ -94,7 +109,9 @@ void write_instance_metadata(json_body& body, exchange& x,
                                                   !echoes_base64(request)));
   });
   json.key("result");
-  if (record.getHasResult()) {
+  if (record.getHasResult() && record.getEventsTrimmed()) {
+    write_trimmed_result(body, operation, record);
+  } else if (record.getHasResult()) {
     write_final_result(body, x, record);
   } else if (survey && survey->has_started) {
     capnp::MallocMessageBuilder message;

@@ -108,6 +108,30 @@ BOOST_AUTO_TEST_CASE(waiting_work_runs_after_a_restart_in_its_old_order) {
   BOOST_TEST((begun == order));
 }
 
+BOOST_AUTO_TEST_CASE(waiting_work_with_large_input_comes_back_page_by_page) {
+  std::vector<uuid> order;
+  for (int i = 0; i < 5; ++i) {
+    order.push_back(uuid::random());
+    put(edited(instance_record(order.back(), uuid::random()), [&](auto r) {
+      r.setCreatedAtUnixNs(i);
+      r.getRequest().getInstance().initStdin(12u << 20);
+    }));
+  }
+  auto running = uuid::random();
+  put(edited(instance_record(running, uuid::random()), [](auto r) {
+    r.setCreatedAtUnixNs(2);
+    r.setStatus(status::EXECUTING);
+  }));
+  auto first = ask<proto::UnfinishedPage>(reader, make_frame<proto::ListUnfinished>());
+  BOOST_REQUIRE(first);
+  BOOST_TEST(first->view()->getMore());
+  BOOST_TEST(first->bytes().size() < 32u << 20);
+  first = caf::sec::none;
+  start();
+  BOOST_TEST((begun == order));
+  BOOST_TEST((stored(running).view()->getStatus() == status::FAILED));
+}
+
 BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_log) {
   auto id = uuid::random();
   auto record = instance_record(id, uuid::random());

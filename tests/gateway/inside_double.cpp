@@ -250,6 +250,7 @@ catalog_writer_actor::behavior_type writer(catalog_writer_actor::pointer, inside
         in->file_table.push_back(file);
         return record_of(file);
       },
+      [](const frame<proto::TrimEvents>&) { return make_frame<proto::EventsTrimmed>(); },
       [](const frame<proto::Tick>&) {},
   };
 }

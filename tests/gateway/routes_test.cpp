@@ -489,6 +489,36 @@ BOOST_AUTO_TEST_CASE(a_finished_run_is_told_whole) {
   BOOST_TEST(!result.at("stderr").at("truncated").as_bool());
 }
 
+BOOST_AUTO_TEST_CASE(a_run_whose_event_log_is_not_kept_shows_the_beginning_of_its_output) {
+  auto data = [](std::string_view bytes) {
+    return capnp::Data::Reader{reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
+  };
+  auto id = inside.add_operation("default", [&](proto::OperationRecord::Builder record) {
+    record.setStatus(proto::OperationStatus::SUCCESS);
+    record.getRequest().initInstance();
+    record.setHasResult(true);
+    record.setEventsTrimmed(true);
+    record.setStdoutHead(data("all of it\n"));
+    record.setStderrHead(data("\xff\xfe"));
+    auto result = record.initResult();
+    result.setExitCode(3);
+    result.getStdout().setKeptBytes(10);
+    result.getStdout().setTotalBytes(10);
+    result.getStderr().setKeptBytes(9000);
+    result.getStderr().setTotalBytes(9000);
+    result.getStderr().setPlain(false);
+  });
+  auto answer = client().get("/v1/operations/" + id.text());
+  BOOST_TEST(answer.status == 200u);
+  auto result = answer.json().at("metadata").at("result");
+  BOOST_TEST(result.at("state").at("exit_code").as_int64() == 3);
+  BOOST_TEST(json::serialize(result.at("stdout")) ==
+             R"({"value":"all of it\n","encoding":"ascii","truncated":false})");
+  BOOST_TEST(json::serialize(result.at("stderr")) ==
+             R"({"value":"//4=","encoding":"base64","truncated":true})");
+  BOOST_TEST(inside.event_pages == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(ten_megabytes_of_output_come_in_chunks_from_many_pages) {
   constexpr std::size_t pieces = 320;
   auto id = inside.add_operation("default", [&](proto::OperationRecord::Builder record) {

@@ -232,13 +232,31 @@ struct catalog_fixture {
     return rows;
   }
 
-  std::vector<std::uint64_t> unfinished() const {
-    auto page = c->list_unfinished();
+  frame<proto::UnfinishedPage> unfinished_behind(std::int64_t created = INT64_MIN,
+                                                 const uuid& id = {}) const {
+    auto request = make_frame<proto::ListUnfinished>([&](proto::ListUnfinished::Builder to) {
+      to.setAfterCreatedAtUnixNs(created);
+      id.to(to.initAfterId());
+    });
+    auto page = c->list_unfinished(*request.view());
     REQUIRE_OK(page);
+    return std::move(*page);
+  }
+
+  std::vector<std::uint64_t> unfinished() const {
     std::vector<std::uint64_t> rows;
-    auto v = page->view();
-    for (auto row : v->getRows()) {
-      rows.push_back(uuid::from(row.getId()).lo & 0xffffffff);
+    std::int64_t created = INT64_MIN;
+    uuid after;
+    for (bool more = true; more;) {
+      auto page = unfinished_behind(created, after);
+      auto v = page.view();
+      for (auto row : v->getRows()) {
+        after = uuid::from(row.getId());
+        created = row.getCreatedAtUnixNs();
+        rows.push_back(after.lo & 0xffffffff);
+      }
+      more = v->getMore();
+      BOOST_REQUIRE(!more || v->getRows().size() > 0);
     }
     return rows;
   }
