@@ -32,7 +32,7 @@ namespace coppice::storage {
 ///
 /// Guarantee: a file images/*.qcow2 or in blobs/ is whole and durable. It counts once the catalog
 /// has its record; files without one are removed by `remove_leftovers`. Owner: the store actor; one
-/// thread at a time. `open_image` makes independent readers.
+/// thread at a time.
 class store {
 public:
   using sha256 = std::array<unsigned char, 32>;

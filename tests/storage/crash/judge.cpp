@@ -1,6 +1,7 @@
 #include "protocol/limits.hpp"
 #include "storage/error.hpp"
 #include "storage/file.hpp"
+#include "storage/qcow2/reader.hpp"
 #include "tests/storage/crash/store_at_work.hpp"
 
 #include <fcntl.h>
@@ -85,7 +86,14 @@ std::string store_at_work::judge_image(const recovered& found, const uuid& image
   if (!wrong.empty()) {
     return wrong;
   }
-  auto disk = store::open_image(found.root, image);
+  auto open_file = [&](const uuid& of) {
+    return qcow2::open_bytes(found.files->image_path(of));
+  };
+  auto top = open_file(image);
+  if (!top) {
+    return top.error().text;
+  }
+  auto disk = qcow2::reader::open(std::move(*top), open_file);
   if (!disk) {
     return disk.error().text;
   }
