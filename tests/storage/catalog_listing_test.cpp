@@ -424,6 +424,10 @@ BOOST_FIXTURE_TEST_CASE(a_prefix_and_a_time_cost_what_the_narrower_one_has, many
       5);
   // Nearly all of the prefix, few times; the first walk's steps are spent.
   BOOST_CHECK_LE(steps_for("many", 29'990, 29'991, {"29990:many-29990", "29991:many-29991"}), 4200);
+  // In the order of tags all the same, not of times.
+  BOOST_CHECK_LE(
+      steps_for("many", 9'998, 10'002, {"10001:many-10001", "10002:many-10002", "9998:many-9998"}),
+      4200);
   // Much of both and the rows at the end: right all the same.
   steps_for("many", 9'998, INT64_MAX, {"10001:many-10001", "10002:many-10002", "10003:many-10003"});
   steps_for("many", 29'999, INT64_MAX, {"29999:many-29999"});

@@ -247,6 +247,20 @@ BOOST_AUTO_TEST_CASE(unfinished_operations_of_all_projects_are_listed_oldest_fir
   CHECK_SAME(unfinished(), numbers{1, 2, 3});
 }
 
+BOOST_AUTO_TEST_CASE(more_unfinished_operations_than_a_page_holds_come_each_once) {
+  numbers expected;
+  write([&](catalog::transaction& t) {
+    for (std::uint64_t n = 1; n <= 2500; ++n) {
+      REQUIRE_OK(t.put_operation(*operation_of{n, 7}.record().view()));
+      expected.push_back(n);
+    }
+  });
+  auto page = unfinished_behind();
+  BOOST_CHECK_EQUAL(page.view()->getRows().size(), catalog::page_rows_max);
+  BOOST_CHECK(page.view()->getMore());
+  CHECK_SAME(unfinished(), expected);
+}
+
 BOOST_AUTO_TEST_CASE(a_terminal_state_is_final) {
   put(operation_of{1, 100});
   auto t = c->begin();
