@@ -27,7 +27,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int worker_answer = 3; ///< descriptor number on which the worker answers
+constexpr int worker_answer = 3;                ///< descriptor number on which the worker answers
+constexpr off_t worker_answer_bytes = 64 << 10; ///< more than any answer but a huge environment
 
 proto::ImportRequest::Reader request_of(proto::OperationRecord::Reader record) {
   return record.getRequest().getImport();
@@ -173,6 +174,12 @@ void import_state::build() {
   auto fd = ::open(answer_path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) {
     fail("making " + answer_path.string() + ": " + std::strerror(errno));
+    return;
+  }
+  // A worker that fills the disk must still find room to say so.
+  if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, worker_answer_bytes) != 0 && errno != EOPNOTSUPP) {
+    fail("making " + answer_path.string() + ": " + std::strerror(errno));
+    ::close(fd);
     return;
   }
   vmm::child_options options;

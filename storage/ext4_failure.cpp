@@ -2,6 +2,7 @@
 
 #include <et/com_err.h>
 
+#include <cerrno>
 #include <mutex>
 
 namespace coppice::storage {
@@ -30,6 +31,9 @@ failure ext4_failure(errcode_t code, std::string what) {
     return fail(ec::too_large, what + ": no inode is left on the disk of the image");
   case EXT2_ET_EA_NO_SPACE:
     return fail(ec::too_large, what + ": more extended attributes than an ext4 inode holds");
+  case EXT2_ET_SHORT_WRITE:
+    // libext2fs does not ask why; files on a disk are cut short for no other reason.
+    return io_failure(ENOSPC, std::move(what));
   case EXT2_ET_NO_MEMORY:
     return fail(ec::too_large, what + ": out of memory");
   default:

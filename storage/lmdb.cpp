@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -76,6 +77,13 @@ result<void> make_data_file(const std::filesystem::path& dir) {
   }
   ::close(lock);
   return done;
+}
+
+/// Less is left than a commit writes.
+bool is_full(const std::string& path) {
+  constexpr std::uint64_t commit_bytes = 1u << 20;
+  struct statvfs now {};
+  return ::statvfs(path.c_str(), &now) == 0 && now.f_bavail * now.f_frsize < commit_bytes;
 }
 
 /// LMDB opens its data file inheritable: every child would get the catalog, writable.
@@ -273,7 +281,8 @@ result<void> transaction::commit() {
     return *failed_;
   }
   if (int code = mdb_txn_commit(std::exchange(handle_, nullptr)); code != 0) {
-    note(code, "commit");
+    // LMDB says EIO of a write that was cut short, as happens when a disk becomes full.
+    note(code == EIO && is_full(path_) ? ENOSPC : code, "commit");
     return *failed_;
   }
   return {};
