@@ -130,5 +130,6 @@ CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TokenRecord>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::FromGuest>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ToGuest>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageIdle>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::OverlayDiscarded>))
 
 CAF_END_TYPE_ID_BLOCK(coppice)

@@ -115,9 +115,11 @@ struct OverlaySealed {
   sizeBytes @0 :UInt64;
   index @1 :Records.ImageIndex;                              # of the new image
   unchanged @2 :Bool;                                        # nothing is kept: it is what its parent was
+  logicalBytes @3 :UInt64;                                   # as in ImageRecord
+  sharedBytes @4 :UInt64;
 }
 struct DisksAnswered {}                                        # the engine to its store actor: look at what it has
-struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> Done; an unknown one is fine
+struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> OverlayDiscarded; an unknown one is fine
 
 struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large
 struct BlobUpload { upload @0 :UInt64; }
@@ -213,4 +215,10 @@ struct ChildExited {
   code @0 :Int32;
   signal @1 :Int32;
   output @2 :Data;                                           # the end of what it wrote
+}
+
+struct OverlayDiscarded {
+  # What its disk had refused to the guest: often the reason why the run ended.
+  trouble @0 :Text;                                          # the first refusal; empty: none
+  beyondLimit @1 :Bool;                                      # it was the limit of the layer
 }

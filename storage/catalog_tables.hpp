@@ -35,12 +35,16 @@ struct tables {
   lmdb::table image_files = 0;
   lmdb::table image_file_children = 0;
   lmdb::table dead_image_files = 0;
+  lmdb::table usage = 0;
 
   static constexpr unsigned count_max = 32;
 
   /// Opens all and makes the missing ones; a catalog of an older version becomes one of this.
   /// unsupported: a newer version wrote this catalog; nothing is changed then.
   static result<tables> open(lmdb::transaction& in);
+
+  /// Opens all and changes nothing. unsupported: another version wrote this catalog.
+  static result<tables> open_read_only(lmdb::transaction& in);
 };
 
 /// The record of that key, copied (values in the map are not aligned). Empty: there is none, or a

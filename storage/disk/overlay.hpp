@@ -19,6 +19,8 @@
 
 namespace coppice::storage {
 
+class batch;
+
 /// The disk of one run: an image below, and what the guest changes above.
 ///
 /// Problem: a branch must cost microseconds and kilobytes. So an overlay is a map in memory; its
@@ -93,9 +95,11 @@ private:
   class visit;
 
   task<int> write_run(cluster_number guest, std::span<const std::byte> data);
+  task<int> write_rest(const batch& writes);
   task<int> release(std::vector<std::pair<cluster_number, cluster_number>> file_runs);
   task<int> fetch(cluster_number guest, std::span<std::byte> out, bool own_too);
   int refuse(int error_number, failure why);
+  std::uint64_t bytes_used() const;
 
   ring& ring_;
   sealed_files& files_;
