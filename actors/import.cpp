@@ -342,6 +342,7 @@ void import_state::leave() {
                   id_.to(image.initOperation());
                   image.setCreatedAtUnixNs(unix_now_ns());
                   image.setSizeBytes(sealed->getSizeBytes());
+                  image.setLogicalBytes(sealed->getLogicalBytes());
                   image.setConfig(imported.getConfig());
                   image.setSourceDigest(imported.getSourceDigest());
                   r.setIndex(sealed->getIndex());
@@ -370,7 +371,7 @@ void import_state::discard() {
       ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
                   result_image_.to(r.initOverlay());
                 }))
-      .then([this](const frame<proto::Done>&) { give_back(); },
+      .then([this](const frame<proto::OverlayDiscarded>&) { give_back(); },
             [this](const caf::error& e) {
               log::warn("overlay stays until the next start", "operation", id_, "error",
                         text_of(e));

@@ -247,7 +247,9 @@ void instance_state::seal() {
           },
           [this](const caf::error& e) {
             if (at(instance_stage::sealing)) {
-              fail("the file system could not be sealed: " + text_of(e));
+              fail(code_of(e) == ec::too_large
+                       ? beyond_limit(text_of(e))
+                       : "the file system could not be sealed: " + text_of(e));
             }
           });
 }
@@ -393,8 +395,7 @@ void instance_state::tell_outcome(const std::string* error) {
                 }
                 auto record = record_.view();
                 auto row = parent_.view();
-                auto image =
-                    child_image(*record, row->getImage(), result_image_, sealed->getSizeBytes());
+                auto image = child_image(*record, row->getImage(), result_image_, *sealed);
                 auto view = image.view();
                 r.setImage(*view);
                 r.setHasImage(true);
@@ -431,12 +432,31 @@ void instance_state::discard() {
       ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
                   result_image_.to(r.initOverlay());
                 }))
-      .then([this](const frame<proto::Done>&) { give_back(); },
-            [this](const caf::error& e) {
-              log::warn("overlay stays until the next start", "operation", id_, "error",
-                        text_of(e));
-              give_back();
-            });
+      .then(
+          [this](const frame<proto::OverlayDiscarded>& gone) {
+            blame_disk(gone);
+            give_back();
+          },
+          [this](const caf::error& e) {
+            log::warn("overlay stays until the next start", "operation", id_, "error", text_of(e));
+            give_back();
+          });
+}
+
+void instance_state::blame_disk(const frame<proto::OverlayDiscarded>& gone) {
+  auto view = gone.view();
+  if (!failure_ || view->getTrouble().size() == 0) {
+    return;
+  }
+  auto trouble = std::string{view->getTrouble().cStr()};
+  failure_ = view->getBeyondLimit() ? beyond_limit(trouble) : "the run's disk failed: " + trouble;
+}
+
+std::string instance_state::beyond_limit(const std::string& trouble) const {
+  auto record = record_.view();
+  return "the run changed more of its disk than max_layer_bytes, " +
+         std::to_string(request_of(*record).getMaxLayerBytes()) +
+         ", and what the file system itself takes: " + trouble;
 }
 
 void instance_state::give_back() {

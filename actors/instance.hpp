@@ -94,6 +94,9 @@ private:
   void vm_gone();
   void discard();
   void give_back();
+  /// What the disk had refused is the better reason: what the VM says of it came after.
+  void blame_disk(const frame<proto::OverlayDiscarded>& gone);
+  std::string beyond_limit(const std::string& trouble) const;
 
   /// Whether an answer of `stage` is still wanted: no abort or failure came in between.
   bool at(instance_stage stage) const {

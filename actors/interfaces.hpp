@@ -94,7 +94,7 @@ using store_actor = caf::typed_actor<
     /// storage.
     ask<proto::SealOverlay, proto::OverlaySealed>,
     /// Removes an overlay, or a sealed file whose record was never committed.
-    ask<proto::DiscardOverlay, proto::Done>,
+    ask<proto::DiscardOverlay, proto::OverlayDiscarded>,
     /// From the disk engine's threads.
     tell<proto::DisksAnswered>,
     /// Uploads: begin, append one chunk at a time, finish (or abort). Idle uploads are dropped.

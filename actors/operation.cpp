@@ -147,7 +147,7 @@ void operation_state::discard_result() {
   self_
       ->request(parts_->store, caf::infinite,
                 make_frame<proto::DiscardOverlay>([&](auto r) { id.to(r.initOverlay()); }))
-      .then([](const frame<proto::Done>&) {},
+      .then([](const frame<proto::OverlayDiscarded>&) {},
             [id](const caf::error& e) {
               log::warn("leftover stays until the next start", "image", id, "error", text_of(e));
             });

@@ -5,6 +5,7 @@
 #include "actors/operation_state.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
+#include "storage/space_reserve.hpp"
 
 #include <functional>
 #include <memory>
@@ -24,6 +25,7 @@ struct operation_parts {
   store_actor store;
   scheduler_actor scheduler;
   images_actor images;
+  std::shared_ptr<storage::space_reserve> reserve; ///< null: nothing is refused for it
   /// Spawns the work of an operation as a monitored child of `parent`; it begins by itself. The
   /// image that it makes gets the id `result_image`.
   std::function<work_actor(operation_actor::pointer parent,

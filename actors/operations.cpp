@@ -17,6 +17,9 @@ operations_state::start(const frame<proto::StartOperation>& request) {
     return make_error(ec::busy, "too many operations wait or run (limits.pending_max); "
                                 "nothing was started, try again later");
   }
+  if (auto refused = parts_->reserve ? parts_->reserve->refusal() : std::nullopt) {
+    return to_error(*refused);
+  }
   ++starting_;
   auto id = uuid::random();
   auto record = make_frame<proto::OperationRecord>([&](auto r) {

@@ -113,7 +113,7 @@ frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_m
 
 frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
                                       proto::ImageRecord::Reader parent, const uuid& id,
-                                      std::uint64_t size_bytes) {
+                                      proto::OverlaySealed::Reader sealed) {
   auto request = operation.getRequest().getInstance();
   return make_frame<proto::ImageRecord>([&](auto root) {
     id.to(root.initId());
@@ -121,7 +121,9 @@ frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
     root.setParent(request.getImage());
     root.setOperation(operation.getId());
     root.setCreatedAtUnixNs(unix_now_ns());
-    root.setSizeBytes(size_bytes);
+    root.setSizeBytes(sealed.getSizeBytes());
+    root.setLogicalBytes(sealed.getLogicalBytes());
+    root.setSharedBytes(sealed.getSharedBytes());
     root.setDepth(parent.getDepth() + 1);
     root.setConfig(parent.getConfig());
     if (!request.getPreserveEnv()) {

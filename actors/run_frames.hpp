@@ -37,6 +37,6 @@ frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_m
 /// with it; one of the same name replaces the older one.
 frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
                                       proto::ImageRecord::Reader parent, const uuid& id,
-                                      std::uint64_t size_bytes);
+                                      proto::OverlaySealed::Reader sealed);
 
 } // namespace coppice

@@ -114,6 +114,8 @@ struct runtime::impl {
   std::shared_ptr<storage::store> files;
   std::shared_ptr<storage::catalog> catalog;
   std::shared_ptr<storage::engine> disks;
+  std::shared_ptr<storage::space_reserve> reserve =
+      std::make_shared<storage::space_reserve>(config.state_dir, config.store.reserve_bytes);
   std::shared_ptr<disk_sockets> sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
   std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
@@ -200,6 +202,7 @@ std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
   parts->store = store_handle;
   parts->scheduler = slots;
   parts->images = images_handle;
+  parts->reserve = reserve;
   parts->spawn_work = [instances, imports](operation_actor::pointer parent,
                                            const frame<proto::OperationRecord>& record,
                                            const uuid& result_image) -> work_actor {
@@ -216,7 +219,7 @@ void runtime::impl::spawn() {
   system.emplace(caf_config);
   reader = system->spawn(catalog_reader, catalog);
   writer = system->spawn<caf::detached>(catalog_writer, catalog);
-  store_handle = system->spawn<caf::detached>(store, store_parts{files, disks, sockets});
+  store_handle = system->spawn<caf::detached>(store, store_parts{files, disks, sockets, reserve});
   slots = system->spawn(scheduler, config.import.running_max);
 
   auto inspect = std::make_shared<inspect_parts>();

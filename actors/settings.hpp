@@ -14,6 +14,10 @@ struct settings {
   std::filesystem::path state_dir = "/var/lib/coppice";
 
   struct {
+    std::uint64_t reserve_bytes = 1ull << 30; ///< less free: no new work; 0: off
+  } store;
+
+  struct {
     std::string listen = "127.0.0.1:8080";
     std::uint64_t json_body_bytes_max = 18u << 20; ///< fits limits::stdin_bytes_max as base64
     std::uint64_t upload_bytes_max = 1ull << 30;

@@ -21,6 +21,9 @@ frame<proto::OverlaySealed> told(const storage::sealed_image& image) {
     root.setSizeBytes(image.own_bytes);
     root.setUnchanged(image.is_unchanged);
     if (image.index) {
+      auto clusters = image.index->count();
+      root.setLogicalBytes(clusters.data * storage::cluster_bytes);
+      root.setSharedBytes((clusters.data - clusters.own) * storage::cluster_bytes);
       auto index = root.initIndex();
       image.index->checkpoint().to(index.initCheckpoint());
       auto extents = image.index->encode();
@@ -108,20 +111,23 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
   return promise;
 }
 
-caf::result<frame<proto::Done>> store_state::discard(const uuid& overlay) {
-  auto promise = self_->make_response_promise<frame<proto::Done>>();
-  parts_.disks->discard(overlay, here<void>([this, promise, overlay](result<void> done) mutable {
-                          close_slot(overlay);
-                          // A sealed file whose record was never committed.
-                          if (done) {
-                            done = parts_.files->discard(overlay);
-                          }
-                          if (done.has_error()) {
-                            promise.deliver(to_error(done.error()));
-                          } else {
-                            promise.deliver(make_frame<proto::Done>());
-                          }
-                        }));
+caf::result<frame<proto::OverlayDiscarded>> store_state::discard(const uuid& overlay) {
+  using discarded = storage::engine::discarded;
+  auto promise = self_->make_response_promise<frame<proto::OverlayDiscarded>>();
+  parts_.disks->discard(
+      overlay, here<discarded>([this, promise, overlay](result<discarded> done) mutable {
+        close_slot(overlay);
+        // A sealed file whose record was never committed.
+        auto removed = done ? parts_.files->discard(overlay) : result<void>{done.error()};
+        if (removed.has_error()) {
+          promise.deliver(to_error(removed.error()));
+          return;
+        }
+        promise.deliver(make_frame<proto::OverlayDiscarded>([&](auto root) {
+          root.setTrouble(done->trouble);
+          root.setBeyondLimit(done->is_beyond_limit);
+        }));
+      }));
   return promise;
 }
 
@@ -165,6 +171,9 @@ store_actor::behavior_type store_state::make_behavior(store_parts parts) {
       },
       [this](const frame<proto::DisksAnswered>&) { take_answers(); },
       [this](const frame<proto::BeginBlob>&) -> caf::result<frame<proto::BlobUpload>> {
+        if (auto refused = parts_.reserve ? parts_.reserve->refusal() : std::nullopt) {
+          return to_error(*refused);
+        }
         auto begun = parts_.files->begin_blob();
         if (begun.has_error()) {
           return to_error(begun.error());

@@ -4,6 +4,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/type_ids.hpp"
 #include "storage/disk/engine.hpp"
+#include "storage/space_reserve.hpp"
 #include "storage/store.hpp"
 
 #include <functional>
@@ -22,6 +23,7 @@ struct store_parts {
   std::shared_ptr<storage::store> files;
   std::shared_ptr<storage::engine> disks;
   std::shared_ptr<disk_sockets> sockets;
+  std::shared_ptr<storage::space_reserve> reserve; ///< null: uploads are never refused for it
 };
 
 /// The owner of the store: overlays, seals, blobs. The engine serves and seals disks on threads of
@@ -43,7 +45,7 @@ private:
 
   caf::result<frame<proto::OverlayAttached>> attach(proto::AttachOverlay::Reader request);
   caf::result<frame<proto::OverlaySealed>> seal(proto::SealOverlay::Reader request);
-  caf::result<frame<proto::Done>> discard(const uuid& overlay);
+  caf::result<frame<proto::OverlayDiscarded>> discard(const uuid& overlay);
   caf::result<frame<proto::BlobChunk>> read_blob(proto::ReadBlob::Reader request);
   void close_slot(const uuid& overlay);
 

@@ -132,5 +132,6 @@ CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ToGuest>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageIdle>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TrimEvents>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::EventsTrimmed>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::OverlayDiscarded>))
 
 CAF_END_TYPE_ID_BLOCK(coppice)

@@ -121,9 +121,11 @@ struct OverlaySealed {
   sizeBytes @0 :UInt64;
   index @1 :Records.ImageIndex;                              # of the new image
   unchanged @2 :Bool;                                        # nothing is kept: it is what its parent was
+  logicalBytes @3 :UInt64;                                   # as in ImageRecord
+  sharedBytes @4 :UInt64;
 }
 struct DisksAnswered {}                                        # the engine to its store actor: look at what it has
-struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> Done; an unknown one is fine
+struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> OverlayDiscarded; an unknown one is fine
 
 struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large
 struct BlobUpload { upload @0 :UInt64; }
@@ -233,4 +235,10 @@ struct EventsTrimmed {
   rows @0 :UInt32;                                           # changed or erased
   logs @1 :UInt32;                                           # that are wholly gone now
   more @2 :Bool;                                             # ask again
+}
+
+struct OverlayDiscarded {
+  # What its disk had refused to the guest: often the reason why the run ended.
+  trouble @0 :Text;                                          # the first refusal; empty: none
+  beyondLimit @1 :Bool;                                      # it was the limit of the layer
 }

@@ -18,6 +18,8 @@ struct ImageRecord {
   depth @6 :UInt32;           # images below it in the chain
   config @7 :Types.ImageConfig;
   sourceDigest @8 :Text;      # sha256:… of the manifest it was imported from; else empty
+  logicalBytes @9 :UInt64;    # what its disk has that is not zeros; 0: made before this was counted
+  sharedBytes @10 :UInt64;    # of these, what lies in the files of the images below
 }
 
 struct ImageIndex {
@@ -73,4 +75,12 @@ struct TokenRecord {
   mayList @7 :Bool = true;
   mayCancel @8 :Bool = true;
   maySetImageTag @9 :Bool = true;
+}
+
+struct ProjectUsage {
+  # What a project takes; kept with every change of its images and files.
+  images @0 :UInt64;
+  imageBytes @1 :UInt64;      # allocated by their own files when they were sealed
+  files @2 :UInt64;
+  fileBytes @3 :UInt64;       # a file that another project has too is counted for both
 }

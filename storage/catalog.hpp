@@ -9,6 +9,7 @@
 #include <array>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,12 @@ public:
   /// unsupported: written by a newer version.
   static result<std::unique_ptr<catalog>> open(const std::filesystem::path& dir,
                                                std::size_t map_bytes = map_bytes_default);
+
+  /// Opens what is there and changes nothing; `begin` is refused. A daemon may be at work on it.
+  /// unsupported: another version wrote it. `is_private`: nobody else has it open, and no lock file
+  /// is made.
+  static result<std::unique_ptr<catalog>> open_read_only(const std::filesystem::path& dir,
+                                                         bool is_private = false);
 
   ~catalog();
   catalog(const catalog&) = delete;
@@ -89,6 +96,45 @@ public:
 
   /// The number of the latest commit, of whatever process: the difference of two counts them.
   std::uint64_t last_commit() const;
+  // -- what projects take (storage/catalog_usage.hpp) --------------------------------------------
+
+  /// All zeros for a project that has nothing.
+  result<frame<proto::ProjectUsage>> get_usage(std::string_view project) const;
+
+  /// Projects that have or had images or files, in their order; at most `page_rows_max`.
+  result<std::vector<std::string>> list_projects(std::string_view after = {}) const;
+
+  // -- walks over everything, a page at a time, for proofs and copies (catalog_scan.cpp) ---------
+
+  /// A file in images/ that must be there.
+  struct file_row {
+    uuid image;
+    uuid parent;             ///< on whose file it stands; nil: none
+    bool is_live = false;    ///< there is an image
+    bool is_deleted = false; ///< it says that there was one; never both
+  };
+  result<std::vector<file_row>> list_image_files(const uuid& after = {}) const;
+  /// not_found.
+  result<file_row> get_image_file(const uuid& image) const;
+
+  struct image_link {
+    uuid image;
+    uuid parent;
+  };
+  result<std::vector<image_link>> list_image_links(const uuid& after = {}) const;
+
+  /// An upload of a project.
+  struct blob_row {
+    std::string key; ///< where the next page begins
+    sha256 digest{};
+    std::uint64_t size_bytes = 0;
+  };
+  result<std::vector<blob_row>> list_blobs(std::string_view after_key = {}) const;
+  /// Whether any project has it.
+  result<bool> has_blob(const sha256& digest) const;
+
+  /// Writes a copy of the latest commit into the empty folder `dir`, durably, while others write.
+  result<void> copy_to(const std::filesystem::path& dir) const;
 
   // -- writing
   // -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include "storage/catalog_images.hpp"
 
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_usage.hpp"
 
 #include <algorithm>
 
@@ -108,6 +109,7 @@ frame<proto::ImageRow> make_image_row(proto::ImageRecord::Reader image, std::str
 }
 
 void insert_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record) {
+  change_usage(in, t, view_of(record.getProject()), usage_of(record));
   const auto id = uuid::from(record.getId());
   const auto project = view_of(record.getProject());
   store(in, t.images, keys::of(id), copy_frame<proto::ImageRecord>(record));
@@ -118,6 +120,7 @@ void insert_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Re
 }
 
 void erase_image(lmdb::transaction& in, const tables& t, proto::ImageRecord::Reader record) {
+  change_usage(in, t, view_of(record.getProject()), -usage_of(record));
   const auto id = uuid::from(record.getId());
   erase_row(in, t, view_of(record.getProject()), {id, record.getCreatedAtUnixNs()}, {});
   if (record.getSourceDigest().size() != 0) {

@@ -38,6 +38,7 @@
 ///   image_files        image                                 -> parent (nil: none)
 ///   image_file_children parent child                         ->
 ///   dead_image_files   image                                 -> (files without an image)
+///   usage              project (no NUL)                      -> ProjectUsage
 namespace coppice::storage::keys {
 
 /// 1 to 64 of a-z 0-9 . _ -

@@ -10,6 +10,43 @@ namespace {
 
 constexpr std::string_view version_key = "schema";
 
+result<tables> open_tables(lmdb::transaction& in, bool may_create) {
+  tables all;
+  const std::pair<const char*, lmdb::table tables::*> named[] = {
+      {"meta", &tables::meta},
+      {"tokens", &tables::tokens},
+      {"images", &tables::images},
+      {"image_index", &tables::image_index},
+      {"tags", &tables::tags},
+      {"image_tags", &tables::image_tags},
+      {"sources", &tables::sources},
+      {"operations", &tables::operations},
+      {"operation_details", &tables::operation_details},
+      {"operation_index", &tables::operation_index},
+      {"unfinished", &tables::unfinished},
+      {"events", &tables::events},
+      {"event_logs", &tables::event_logs},
+      {"output_heads", &tables::output_heads},
+      {"files", &tables::files},
+      {"file_ids", &tables::file_ids},
+      {"file_index", &tables::file_index},
+      {"indexes", &tables::indexes},
+      {"index_users", &tables::index_users},
+      {"image_files", &tables::image_files},
+      {"image_file_children", &tables::image_file_children},
+      {"dead_image_files", &tables::dead_image_files},
+      {"usage", &tables::usage},
+  };
+  for (const auto& [name, member] : named) {
+    auto opened = in.open_table(name, may_create);
+    if (!opened) {
+      return opened.error();
+    }
+    all.*member = *opened;
+  }
+  return in.failed() ? result<tables>{*in.failed()} : result<tables>{all};
+}
+
 } // namespace
 
 result<std::uint64_t> tables::version(lmdb::transaction& in, lmdb::table meta) {
@@ -36,46 +73,30 @@ void tables::set_version(lmdb::transaction& in, lmdb::table meta) {
 }
 
 result<tables> tables::open(lmdb::transaction& in) {
-  tables all;
   auto meta = in.open_table("meta");
   if (!meta) {
     return meta.error();
   }
-  all.meta = *meta;
-  if (auto known = version(in, all.meta); !known) {
+  if (auto known = version(in, *meta); !known) { // before anything is made
     return known.error();
   }
-  const std::pair<const char*, lmdb::table tables::*> named[] = {
-      {"tokens", &tables::tokens},
-      {"images", &tables::images},
-      {"image_index", &tables::image_index},
-      {"tags", &tables::tags},
-      {"image_tags", &tables::image_tags},
-      {"sources", &tables::sources},
-      {"operations", &tables::operations},
-      {"operation_details", &tables::operation_details},
-      {"operation_index", &tables::operation_index},
-      {"unfinished", &tables::unfinished},
-      {"events", &tables::events},
-      {"event_logs", &tables::event_logs},
-      {"output_heads", &tables::output_heads},
-      {"files", &tables::files},
-      {"file_ids", &tables::file_ids},
-      {"file_index", &tables::file_index},
-      {"indexes", &tables::indexes},
-      {"index_users", &tables::index_users},
-      {"image_files", &tables::image_files},
-      {"image_file_children", &tables::image_file_children},
-      {"dead_image_files", &tables::dead_image_files},
-  };
-  for (const auto& [name, member] : named) {
-    auto opened = in.open_table(name);
-    if (!opened) {
-      return opened.error();
-    }
-    all.*member = *opened;
+  return open_tables(in, true);
+}
+
+result<tables> tables::open_read_only(lmdb::transaction& in) {
+  auto meta = in.open_table("meta", false);
+  if (!meta) {
+    return meta.error();
   }
-  return in.failed() ? result<tables>{*in.failed()} : result<tables>{all};
+  const auto written_by = version(in, *meta);
+  if (!written_by) {
+    return written_by.error();
+  }
+  if (*written_by != schema_version) {
+    return fail(ec::unsupported, "the catalog was written by an older version of coppice; start "
+                                 "this one's daemon on it once, which brings it up to date");
+  }
+  return open_tables(in, false);
 }
 
 } // namespace coppice::storage

@@ -37,13 +37,15 @@ struct tables {
   lmdb::table image_files = 0;
   lmdb::table image_file_children = 0;
   lmdb::table dead_image_files = 0;
+  lmdb::table usage = 0;
 
   static constexpr unsigned count_max = 32;
 
   /// Of keys and tables. Records evolve by themselves: their schemas only gain fields.
   ///   2  image_files and what belongs to them
   ///   3  event_logs, output_heads
-  static constexpr std::uint64_t schema_version = 3;
+  ///   4  usage
+  static constexpr std::uint64_t schema_version = 4;
 
   /// Opens all and makes the missing ones.
   /// unsupported: a newer version wrote this catalog; nothing is changed then.
@@ -52,6 +54,9 @@ struct tables {
   /// Which version wrote the catalog; 0: it is new. unsupported, damaged.
   static result<std::uint64_t> version(lmdb::transaction& in, lmdb::table meta);
   static void set_version(lmdb::transaction& in, lmdb::table meta);
+
+  /// Opens all and changes nothing. unsupported: another version wrote this catalog.
+  static result<tables> open_read_only(lmdb::transaction& in);
 };
 
 /// The record of that key, copied (values in the map are not aligned). Empty: there is none, or a

@@ -4,6 +4,7 @@
 #include "storage/catalog_keys.hpp"
 #include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
+#include "storage/catalog_usage.hpp"
 #include "storage/error.hpp"
 
 #include <optional>
@@ -88,6 +89,11 @@ result<void> upgrade(const lmdb::environment& env, const tables& t, std::uint64_
   auto in = lmdb::transaction::begin(env, lmdb::mode::write);
   if (!in) {
     return in.error();
+  }
+  if (from < 4) {
+    if (auto made = make_usage(*in, t); !made) {
+      return made.error();
+    }
   }
   tables::set_version(*in, t.meta);
   return in->commit();

@@ -5,6 +5,7 @@
 #include "storage/catalog_keys.hpp"
 #include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
+#include "storage/catalog_usage.hpp"
 
 #include <string>
 #include <utility>
@@ -400,6 +401,7 @@ result<frame<proto::FileRecord>> catalog::transaction::put_file(proto::PutFile::
       }
       message.setRoot(record);
       in.put(t.file_ids, keys::of(uuid::from(record.getId())), key);
+      change_usage(in, t, project, usage_of(record));
     } else {
       message.setRoot(*known.view());
       in.erase(t.file_index, index_key(known.view()->getUpdatedAtUnixNs()));

@@ -86,6 +86,13 @@ bool is_full(const std::string& path) {
   return ::statvfs(path.c_str(), &now) == 0 && now.f_bavail * now.f_frsize < commit_bytes;
 }
 
+result<void> make_folder(const std::filesystem::path& dir) {
+  if (::mkdir(dir.c_str(), 0700) == 0) {
+    return sync_folder((dir / "..").lexically_normal());
+  }
+  return errno == EEXIST ? result<void>{} : io_failure(errno, "create " + dir.string());
+}
+
 /// LMDB opens its data file inheritable: every child would get the catalog, writable.
 result<void> close_on_exec(MDB_env* env, const std::string& path) {
   int fd = -1;
@@ -147,15 +154,13 @@ environment::~environment() {
 }
 
 result<environment> environment::open(const std::filesystem::path& dir, const options& chosen) {
-  if (::mkdir(dir.c_str(), 0700) == 0) {
-    if (auto synced = sync_folder((dir / "..").lexically_normal()); !synced) {
-      return synced.error();
+  if (!chosen.is_read_only) {
+    if (auto made = make_folder(dir); !made) {
+      return made.error();
     }
-  } else if (errno != EEXIST) {
-    return io_failure(errno, "create " + dir.string());
-  }
-  if (auto made = make_data_file(dir); !made) {
-    return made.error();
+    if (auto made = make_data_file(dir); !made) {
+      return made.error();
+    }
   }
   MDB_env* raw = nullptr;
   if (int code = mdb_env_create(&raw); code != 0) {
@@ -166,7 +171,9 @@ result<environment> environment::open(const std::filesystem::path& dir, const op
   code = code != 0 ? code : mdb_env_set_maxdbs(raw, chosen.tables_max);
   code = code != 0 ? code : mdb_env_set_maxreaders(raw, chosen.readers_max);
   // MDB_NOTLS: a read belongs to its transaction, since actors hop between threads.
-  code = code != 0 ? code : mdb_env_open(raw, dir.c_str(), MDB_NOTLS, 0600);
+  const unsigned flags =
+      (chosen.is_read_only ? MDB_RDONLY : 0u) | (chosen.is_private ? MDB_NOLOCK : 0u);
+  code = code != 0 ? code : mdb_env_open(raw, dir.c_str(), MDB_NOTLS | flags, 0600);
   if (code != 0) {
     return failure_of(code, "open the catalog " + dir.string());
   }
@@ -178,10 +185,30 @@ result<environment> environment::open(const std::filesystem::path& dir, const op
   if (code = mdb_reader_check(raw, &dead); code != 0) {
     return failure_of(code, "check the readers of " + env.path_);
   }
-  if (auto synced = sync_folder(dir); !synced) {
-    return synced.error();
+  if (!chosen.is_read_only) {
+    if (auto synced = sync_folder(dir); !synced) {
+      return synced.error();
+    }
   }
   return env;
+}
+
+result<void> environment::copy_to(const std::filesystem::path& dir) const {
+  if (int code = mdb_env_copy2(handle_, dir.c_str(), MDB_CP_COMPACT); code != 0) {
+    return failure_of(code, "copy the catalog to " + dir.string());
+  }
+  // The copy is written past the page cache or not, and never synced.
+  const auto data = dir / "data.mdb";
+  int fd = ::open(data.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) {
+    return io_failure(errno, "open " + data.string());
+  }
+  int error_number = ::fchmod(fd, 0600) == 0 && ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  if (error_number != 0) {
+    return io_failure(error_number, "sync " + data.string());
+  }
+  return sync_folder(dir);
 }
 
 // -- transaction ---------------------------------------------------------------------------------
@@ -214,9 +241,10 @@ result<transaction> transaction::begin(const environment& env, mode wanted) {
   return transaction{raw, env.path()};
 }
 
-result<table> transaction::open_table(const char* name) {
+result<table> transaction::open_table(const char* name, bool may_create) {
   table opened = 0;
-  if (int code = mdb_dbi_open(handle_, name, MDB_CREATE, &opened); code != 0) {
+  const unsigned flags = may_create ? MDB_CREATE : 0;
+  if (int code = mdb_dbi_open(handle_, name, flags, &opened); code != 0) {
     return failure_of(code, "open table " + std::string{name} + " in " + path_);
   }
   return opened;

@@ -41,6 +41,8 @@ public:
     std::size_t map_bytes = 0;
     unsigned tables_max = 0;
     unsigned readers_max = 0;
+    bool is_read_only = false; ///< nothing is created but the lock file beside the data
+    bool is_private = false;   ///< nobody else has it open: without a lock file
   };
 
   /// Opens or creates the files of `dir` with mode 0600; no descriptor survives an exec.
@@ -53,6 +55,10 @@ public:
   MDB_env* handle() const {
     return handle_;
   }
+
+  /// Writes what is committed now as a new data file in `dir`, which must be an empty folder, and
+  /// makes it durable. Others may write meanwhile.
+  result<void> copy_to(const std::filesystem::path& dir) const;
   const std::string& path() const {
     return path_;
   }
@@ -80,8 +86,8 @@ public:
   ~transaction();
 
   /// Only before any other thread uses the environment; the handle lasts as long as it, once the
-  /// transaction is committed.
-  result<table> open_table(const char* name);
+  /// transaction is committed. not_found: it is not there and may not be made.
+  result<table> open_table(const char* name, bool may_create = true);
 
   std::optional<std::string_view> get(table from, std::string_view key);
   bool has(table from, std::string_view key);

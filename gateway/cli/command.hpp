@@ -19,6 +19,9 @@ void add_token(CLI::App& app, int& status);
 void add_import(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
 void add_settings(CLI::App& app, int& status);
+void add_fsck(CLI::App& app, int& status);
+void add_backup(CLI::App& app, int& status);
+void add_usage(CLI::App& app, int& status);
 
 /// Internal: what the daemon starts as child processes. Not shown in the help.
 void add_workers(CLI::App& app, int& status);

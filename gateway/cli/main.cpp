@@ -25,6 +25,9 @@ int run(int argc, char** argv) {
   coppice::cli::add_import(app, status);
   coppice::cli::add_doctor(app, status);
   coppice::cli::add_settings(app, status);
+  coppice::cli::add_fsck(app, status);
+  coppice::cli::add_backup(app, status);
+  coppice::cli::add_usage(app, status);
   coppice::cli::add_workers(app, status);
   try {
     app.parse(argc, argv);

@@ -288,6 +288,12 @@ void add_events(std::vector<setting>& rows) {
                            "first go first."));
 }
 
+void add_store(std::vector<setting>& rows) {
+  rows.push_back(size_row({"store", "reserve_bytes"}, FIELD(store.reserve_bytes), 0, 1024 * gib,
+                          "While the state folder's file system has less free than this, new runs, "
+                          "imports and uploads are answered 507; what runs goes on. 0: off."));
+}
+
 void add_log(std::vector<setting>& rows) {
   rows.push_back(choice_row({"log", "level"}, FIELD(log.level),
                             {"trace", "debug", "info", "warn", "error"},
@@ -302,6 +308,7 @@ std::vector<setting> make_table() {
       path_row({"", "state_dir"}, FIELD(state_dir), false,
                "Folder of images, uploads and the catalog. One daemon at a time uses it. "
                "Its file system must support sparse files (ext4, XFS, btrfs)."));
+  add_store(rows);
   add_http(rows);
   add_vm(rows);
   add_import(rows);
@@ -341,6 +348,7 @@ std::span<const setting> settings_table() {
 std::string_view section_title(std::string_view section) {
   static constexpr std::pair<std::string_view, std::string_view> titles[] = {
       {"", "The store"},
+      {"store", "Space"},
       {"http", "The HTTP API"},
       {"vm", "MicroVMs"},
       {"import", "Importing images"},

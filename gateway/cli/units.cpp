@@ -46,6 +46,9 @@ std::optional<std::uint64_t> parse_with(std::string_view text, const std::array<
 
 template <std::size_t N>
 std::string text_with(std::uint64_t value, const std::array<unit, N>& units) {
+  if (value == 0) {
+    return "0";
+  }
   const unit* best = &units[0];
   for (const auto& u : units) {
     if (value % u.factor == 0) {

@@ -102,6 +102,14 @@ void write_stream(json_writer& json, const stream_text& stream) {
   json.end_object();
 }
 
+void write_image_members(json_writer& json, proto::ImageRow::Reader row) {
+  auto image = row.getImage();
+  json.member("uuid", uuid::from(image.getId()).text());
+  json.member("tag", filled(row.getTag()));
+  json.member("created_at", time_text(image.getCreatedAtUnixNs()));
+  json.member("operation_uuid", id_text(image.getOperation()));
+}
+
 } // namespace
 
 std::string_view to_text(proto::OperationStatus status) {
@@ -179,12 +187,21 @@ std::optional<std::string> parse_sha256(std::string_view text) {
 }
 
 void write_image(json_writer& json, proto::ImageRow::Reader row) {
-  auto image = row.getImage();
   json.begin_object();
-  json.member("uuid", uuid::from(image.getId()).text());
-  json.member("tag", filled(row.getTag()));
-  json.member("created_at", time_text(image.getCreatedAtUnixNs()));
-  json.member("operation_uuid", id_text(image.getOperation()));
+  write_image_members(json, row);
+  json.end_object();
+}
+
+void write_image_details(json_writer& json, proto::ImageRow::Reader row) {
+  auto image = row.getImage();
+  auto logical = image.getLogicalBytes();
+  json.begin_object();
+  write_image_members(json, row);
+  json.member("parent_uuid", id_text(image.getParent()));
+  json.member("own_bytes", image.getSizeBytes());
+  // Images of earlier versions were not counted; one that was has a file system at least.
+  json.member("logical_bytes", logical != 0 ? std::optional{logical} : std::nullopt);
+  json.member("shared_bytes", logical != 0 ? std::optional{image.getSharedBytes()} : std::nullopt);
   json.end_object();
 }
 

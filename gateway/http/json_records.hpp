@@ -35,6 +35,9 @@ inline std::string_view view(capnp::Data::Reader data) {
 }
 
 void write_image(json_writer& json, proto::ImageRow::Reader row);
+
+/// The same and what it takes: ours, so it is not in rows that clients of others may read strictly.
+void write_image_details(json_writer& json, proto::ImageRow::Reader row);
 void write_file(json_writer& json, proto::FileRecord::Reader file);
 /// `{"uuid","sha256","size"}`, the answer to an upload.
 void write_upload(json_writer& json, proto::FileRecord::Reader file);

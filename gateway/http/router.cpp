@@ -15,6 +15,7 @@ constexpr route table[] = {
 
     {"POST", "/v1/images/import", post_import, may_import},
     {"GET", "/v1/images", get_images, may_list},
+    {"GET", "/v1/images/{}", get_image, may_list},
     {"PATCH", "/v1/images/{}/tag", patch_tag, may_set_image_tag},
     {"DELETE", "/v1/images/{}/tag", delete_tag, may_set_image_tag},
 

@@ -153,6 +153,25 @@ asio::awaitable<reply> get_images(exchange& x) {
   co_return reply{200, json.take()};
 }
 
+asio::awaitable<reply> get_image(exchange& x) {
+  auto id = parse_id(x.params[0], "image");
+  if (id.has_error()) {
+    co_return reply{id.error()};
+  }
+  auto request = make_frame<proto::GetImage>([&](auto root) {
+    root.setProject(x.who.project);
+    id->to(root.initId());
+  });
+  auto row = co_await x.read<proto::ImageRow>(x.inside().catalog, std::move(request));
+  if (row.has_error()) {
+    co_return reply{row.error()};
+  }
+  auto image = row->view();
+  json_writer json;
+  write_image_details(json, *image);
+  co_return reply{200, json.take()};
+}
+
 asio::awaitable<reply> patch_tag(exchange& x) {
   auto id = parse_id(x.params[0], "image");
   if (id.has_error()) {

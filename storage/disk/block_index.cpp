@@ -28,6 +28,17 @@ cluster_number last_end_in(const index_level& level, cluster_number begin, clust
   return level.entries[at - 1].end();
 }
 
+/// How many clusters of [begin, end) a level without zeros has.
+std::uint64_t data_in(const index_level& level, cluster_number begin, cluster_number end) {
+  std::uint64_t found = 0;
+  for (auto at = level.first_behind(begin);
+       at < level.entries.size() && level.entries[at].guest < end; ++at) {
+    const auto& e = level.entries[at];
+    found += std::min(e.end(), end) - std::max(e.guest, begin);
+  }
+  return found;
+}
+
 /// The end of the last data of `changes` on top of `below`; zeros may hide the end of `below`.
 cluster_number data_end(const index_level& changes, const index_level* below) {
   auto limit = clusters_end;
@@ -150,6 +161,18 @@ std::size_t block_index::memory_bytes() const {
 
 cluster_number block_index::end() const {
   return impl_->end;
+}
+
+block_index::counts block_index::count() const {
+  const auto* below = impl_->level_below();
+  counts out;
+  out.data = below ? data_in(*below, 0, clusters_end) : 0;
+  for (const auto& e : impl_->level.entries) {
+    out.data -= below ? data_in(*below, e.guest, e.end()) : 0;
+    out.data += e.is_zeros() ? 0 : e.count;
+    out.own += !e.is_zeros() && impl_->level.files[e.slot] == impl_->image ? e.count : 0;
+  }
+  return out;
 }
 
 } // namespace coppice::storage

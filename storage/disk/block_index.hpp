@@ -5,6 +5,7 @@
 #include "storage/disk/extent.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -75,6 +76,14 @@ public:
 
   /// The cluster behind the last one that has data.
   cluster_number end() const;
+
+  /// How many clusters of the disk have data, and how many of these are in the image's own file.
+  /// The work is a walk over the own level, and over its checkpoint's.
+  struct counts {
+    std::uint64_t data = 0;
+    std::uint64_t own = 0;
+  };
+  counts count() const;
 
   /// Changes may take this share of their checkpoint's bytes, or `changes_bytes_min`, before the
   /// next checkpoint is made.

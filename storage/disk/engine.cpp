@@ -147,7 +147,7 @@ void engine::seal(const uuid& overlay, answer<sealed_image> then) {
   });
 }
 
-void engine::discard(const uuid& overlay, answer<void> then) {
+void engine::discard(const uuid& overlay, answer<discarded> then) {
   auto& lane = impl_->of_overlay(overlay, true);
   lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
     storage::start(lane.work->discard(overlay), std::move(then));

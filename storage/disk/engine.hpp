@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace coppice::storage {
 
@@ -80,8 +81,13 @@ public:
   /// overlay is gone afterwards, but for its file where that failed. not_found.
   void seal(const uuid& overlay, answer<sealed_image> then);
 
+  struct discarded {
+    std::string trouble;          ///< what it had refused first to its guest; empty: nothing
+    bool is_beyond_limit = false; ///< because of `own_bytes_max`
+  };
+
   /// Drops the overlay and its file, if they are there.
-  void discard(const uuid& overlay, answer<void> then);
+  void discard(const uuid& overlay, answer<discarded> then);
 
   /// The index of a new image that was made elsewhere (an import).
   void put_index(const uuid& image, std::shared_ptr<const block_index> index);

@@ -71,6 +71,10 @@ overlay::~overlay() {
   }
 }
 
+std::uint64_t overlay::bytes_used() const {
+  return space_.used() << cluster_bits;
+}
+
 int overlay::refuse(int error_number, failure why) {
   if (!trouble_) {
     trouble_ = std::move(why);
@@ -186,28 +190,6 @@ task<int> overlay::write(std::uint64_t offset_bytes, std::span<const std::byte> 
   co_return error;
 }
 
-/// A write is cut short just before a disk is full: once more, to the end or to the reason.
-task<int> overlay::finish(const batch& writes) {
-  for (std::size_t i = 0; i < writes.size(); ++i) {
-    const auto& r = writes[i];
-    if (r.result <= 0 || static_cast<std::uint64_t>(r.result) == r.length) {
-      continue;
-    }
-    auto done = static_cast<std::uint64_t>(r.result);
-    std::span rest{static_cast<const std::byte*>(r.buffer) + done, r.length - done};
-    auto written = co_await io::write(ring_, r.fd, r.offset + done, rest, where_.file.string());
-    if (written.has_error()) {
-      co_return written.error().code == make_error_code(ec::no_space) ? ENOSPC : EIO;
-    }
-  }
-  for (std::size_t i = 0; i < writes.size(); ++i) {
-    if (writes[i].result <= 0) {
-      co_return writes[i].result == 0 ? EIO : static_cast<int>(-writes[i].result);
-    }
-  }
-  co_return 0;
-}
-
 task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> data) {
   auto old = map_.get(guest);
   auto count = clusters_of(data.size());
@@ -227,8 +209,9 @@ task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> da
     add(old, data);
   } else {
     if (space_.used() + count > clusters_of(where_.own_bytes_max)) {
-      auto text = "the run changed more than " + std::to_string(where_.own_bytes_max) +
-                  " bytes of its disk (max_layer_bytes)";
+      auto text = "the disk's changes took " + std::to_string(bytes_used()) + " bytes when " +
+                  std::to_string(data.size()) + " more were written; the limit is " +
+                  std::to_string(where_.own_bytes_max) + " bytes";
       co_return refuse(ENOSPC, fail(ec::too_large, std::move(text)));
     }
     for (cluster_number done = 0; done < count;) {
@@ -239,7 +222,7 @@ task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> da
     }
   }
   co_await writes.all();
-  auto error = co_await finish(writes);
+  auto error = co_await write_rest(writes);
   if (error != 0) {
     co_await release(std::move(taken));
     co_return refuse(error, io_failure(error, "cannot write to " + where_.file.string()));
@@ -257,6 +240,27 @@ task<int> overlay::write_run(cluster_number guest, std::span<const std::byte> da
     }
   }
   co_await release(std::move(replaced));
+  co_return 0;
+}
+
+/// Writes that were cut short go on: the rest is written too, or says why not, as the last write
+/// before a disk is full does not.
+task<int> overlay::write_rest(const batch& writes) {
+  const auto name = where_.file.string();
+  for (std::size_t i = 0; i < writes.size(); ++i) {
+    const auto& r = writes[i];
+    if (r.result < 0) {
+      co_return static_cast<int>(-r.result);
+    }
+    const auto done = static_cast<std::size_t>(r.result);
+    if (done < r.length) {
+      const std::span rest{static_cast<const std::byte*>(r.buffer) + done, r.length - done};
+      auto written = co_await io::write(ring_, fd_, r.offset + done, rest, name);
+      if (written.has_error()) {
+        co_return written.error().code == make_error_code(ec::no_space) ? ENOSPC : EIO;
+      }
+    }
+  }
   co_return 0;
 }
 

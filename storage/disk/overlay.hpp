@@ -94,11 +94,12 @@ public:
 private:
   class visit;
 
-  task<int> finish(const batch& writes);
   task<int> write_run(cluster_number guest, std::span<const std::byte> data);
+  task<int> write_rest(const batch& writes);
   task<int> release(std::vector<std::pair<cluster_number, cluster_number>> file_runs);
   task<int> fetch(cluster_number guest, std::span<std::byte> out, bool own_too);
   int refuse(int error_number, failure why);
+  std::uint64_t bytes_used() const;
 
   ring& ring_;
   sealed_files& files_;

@@ -158,18 +158,22 @@ task<result<sealed_image>> shard::seal(uuid overlay_id) {
   co_return sealed;
 }
 
-task<result<void>> shard::discard(uuid overlay_id) {
+task<result<engine::discarded>> shard::discard(uuid overlay_id) {
   visit under_way{*this};
+  engine::discarded out;
   if (auto known = disks_.find(overlay_id); known != disks_.end()) {
     auto taken = std::move(known->second);
     disks_.erase(known);
     co_await detach(taken);
+    if (const auto& had = taken.content->trouble()) {
+      out = {had->text, had->code == make_error_code(ec::too_large)};
+    }
   }
   auto removed = co_await io::remove(ring_, overlay_file(overlay_id).string());
   if (removed.has_error()) {
     co_return removed.error();
   }
-  co_return result<void>{};
+  co_return out;
 }
 
 task<void> shard::stop() {

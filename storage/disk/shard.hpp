@@ -25,7 +25,7 @@ public:
   task<void> close_slot(engine::slot_number number);
   task<result<void>> attach(engine::branch what);
   task<result<sealed_image>> seal(uuid overlay_id);
-  task<result<void>> discard(uuid overlay_id);
+  task<result<engine::discarded>> discard(uuid overlay_id);
 
   /// Closes every slot and waits until nothing is in the air.
   task<void> stop();

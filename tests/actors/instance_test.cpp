@@ -318,6 +318,28 @@ BOOST_AUTO_TEST_CASE(a_failed_vm_fails_the_run_once) {
   check_all_given_back();
 }
 
+BOOST_AUTO_TEST_CASE(what_the_disk_had_refused_is_told_rather_than_what_the_vm_made_of_it) {
+  told->disk_trouble = "cannot write to x.overlay: No space left on device";
+  start();
+  started();
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU says ENOSPC"); }));
+  drain();
+  BOOST_TEST(error().find("x.overlay: No space left") != std::string::npos, error());
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_run_beyond_its_limit_hears_the_limit_and_the_use) {
+  told->disk_trouble = "the disk's changes took 1234 bytes";
+  told->is_beyond_limit = true;
+  start([](auto r) { r.setMaxLayerBytes(777); });
+  started();
+  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU says ENOSPC"); }));
+  drain();
+  BOOST_TEST(error().find("max_layer_bytes, 777") != std::string::npos, error());
+  BOOST_TEST(error().find("took 1234 bytes") != std::string::npos, error());
+  check_all_given_back();
+}
+
 BOOST_AUTO_TEST_CASE(a_dead_supervisor_fails_the_run) {
   start();
   started();

@@ -21,6 +21,8 @@ struct heard {
   std::vector<uuid> released;
   std::vector<uuid> unpinned;
   std::vector<std::string> aborts;
+  std::string disk_trouble; ///< what discards answer
+  bool is_beyond_limit = false;
 };
 
 inline store_actor::behavior_type store_double(store_actor::pointer, std::shared_ptr<heard> h) {
@@ -31,7 +33,10 @@ inline store_actor::behavior_type store_double(store_actor::pointer, std::shared
       },
       [h](const frame<proto::DiscardOverlay>& m) {
         h->discarded.push_back(uuid::from(m.view()->getOverlay()));
-        return make_frame<proto::Done>();
+        return make_frame<proto::OverlayDiscarded>([&](auto r) {
+          r.setTrouble(h->disk_trouble);
+          r.setBeyondLimit(h->is_beyond_limit);
+        });
       },
       [](const frame<proto::DisksAnswered>&) {
         // nop

@@ -32,6 +32,8 @@ work_actor::behavior_type patient_work(work_actor::pointer self, operation_actor
 struct fixture : test::node_fixture {
   operations_actor ops;
   std::vector<uuid> begun;
+  std::uint64_t free_bytes = 1;
+  std::chrono::steady_clock::time_point later{};
 
   ~fixture() {
     stop();
@@ -43,6 +45,12 @@ struct fixture : test::node_fixture {
     parts->store = store;
     parts->scheduler = slots;
     parts->images = images;
+    parts->reserve =
+        std::make_shared<storage::space_reserve>([this] { return std::optional{free_bytes}; }, 1,
+                                                 [this] {
+                                                   later += std::chrono::seconds{1};
+                                                   return later;
+                                                 });
     parts->spawn_work = [this](operation_actor::pointer parent,
                                const frame<proto::OperationRecord>& record, const uuid&) {
       begun.push_back(uuid::from(record.view()->getId()));
@@ -94,6 +102,19 @@ BOOST_AUTO_TEST_CASE(beyond_the_limit_nothing_is_started) {
   BOOST_TEST(static_cast<bool>(submit()));
   BOOST_TEST(test::fails_with(submit(), ec::busy));
   BOOST_TEST(begun.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(short_of_space_no_new_work_is_taken_and_old_work_goes_on) {
+  start();
+  BOOST_TEST(static_cast<bool>(submit()));
+  free_bytes = 0;
+  BOOST_TEST(test::fails_with(submit(), ec::storage));
+  BOOST_TEST(begun.size() == 1u);
+  stop();
+  start(); // what was accepted runs after a restart, too
+  BOOST_TEST(begun.size() == 2u);
+  free_bytes = 1;
+  BOOST_TEST(static_cast<bool>(submit()));
 }
 
 BOOST_AUTO_TEST_CASE(waiting_work_runs_after_a_restart_in_its_old_order) {

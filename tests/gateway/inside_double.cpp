@@ -36,6 +36,9 @@ frame<proto::ImageRow> row_of(const inside_double::image& image, const std::stri
     record.setProject(image.project);
     image.operation.to(record.initOperation());
     record.setCreatedAtUnixNs(1'704'110'400'123'456'000);
+    record.setSizeBytes(28672);
+    record.setLogicalBytes(image.logical_bytes);
+    record.setSharedBytes(image.logical_bytes / 2);
     root.setTag(tag);
   });
 }
@@ -259,7 +262,7 @@ store_actor::behavior_type store_double(store_actor::pointer, inside_double* in)
   return {
       [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
       [](const frame<proto::SealOverlay>&) { return make_frame<proto::OverlaySealed>(); },
-      [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::OverlayDiscarded>(); },
       [](const frame<proto::DisksAnswered>&) {
         // nop
       },

@@ -27,6 +27,7 @@ public:
     std::string project;
     std::vector<std::string> tags;
     uuid operation;
+    std::uint64_t logical_bytes = 8192;
   };
   struct file {
     uuid id;

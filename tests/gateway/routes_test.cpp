@@ -626,6 +626,27 @@ BOOST_AUTO_TEST_CASE(cancelling_is_202_once_and_409_after) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_image_tells_what_it_takes) {
+  auto id = inside.add_image("default", {"a:1"}).text();
+  auto client = this->client();
+  auto answer = client.get("/v1/images/" + id);
+  BOOST_TEST(answer.status == 200u);
+  auto image = answer.json();
+  BOOST_TEST(text(image.at("uuid")) == id);
+  BOOST_TEST(image.at("own_bytes").to_number<int>() == 28672);
+  BOOST_TEST(image.at("logical_bytes").to_number<int>() == 8192);
+  BOOST_TEST(image.at("shared_bytes").to_number<int>() == 4096);
+  inside.image_table.back().logical_bytes = 0; // made by an earlier version
+  image = client.get("/v1/images/" + id).json();
+  BOOST_TEST(image.at("logical_bytes").is_null());
+  BOOST_TEST(image.at("shared_bytes").is_null());
+  BOOST_TEST(client.get("/v1/images/" + uuid::random().text()).status == 404u);
+  BOOST_TEST(client.get("/v1/images/nonsense").status == 404u);
+  // Rows of listings are the contract's, nothing more.
+  auto row = client.get("/v1/images").json().at("images").at(0).as_object();
+  BOOST_TEST(row.size() == 4u);
+}
+
 // -- inspect -------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_tag_leads_to_its_image) {

@@ -150,7 +150,8 @@ BOOST_AUTO_TEST_CASE(an_unknown_key_is_an_error_that_names_line_and_nearest_key)
 }
 
 BOOST_AUTO_TEST_CASE(lines_that_mean_nothing_are_errors) {
-  BOOST_TEST(says(error_of("[htp]\n"), "x.ini:1: unknown section [htp]; there are [http] [vm]"));
+  BOOST_TEST(
+      says(error_of("[htp]\n"), "x.ini:1: unknown section [htp]; there are [store] [http] [vm]"));
   BOOST_TEST(says(error_of("[http\n"), "unknown section"));
   BOOST_TEST(says(error_of("[]\n"), "unknown section"));
   BOOST_TEST(says(error_of("state_dir\n"), "x.ini:1: expected 'key = value'"));

@@ -248,6 +248,27 @@ BOOST_AUTO_TEST_CASE(every_run_of_data_is_walked_once_and_in_order) {
   BOOST_CHECK(walked == content);
 }
 
+BOOST_AUTO_TEST_CASE(data_and_own_clusters_are_counted) {
+  const uuid first{1, 1};
+  const uuid second{1, 2};
+  const uuid third{1, 3};
+  auto base = block_index::of_import(
+      first, std::vector<own_extent>{{0, 10, 65}, {20, 10, 75}, {40, 5, own_extent::zeros}});
+  BOOST_TEST(base->count().data == 20u);
+  BOOST_TEST(base->count().own == 20u);
+  // Hides 5 and 5 of the base with data, 2 with zeros, and adds 3.
+  auto child = block_index::of_child(
+      base, second, std::vector<own_extent>{{5, 8, 65}, {20, 5, 73}, {28, 2, own_extent::zeros}});
+  BOOST_TEST(child->count().data == 20u + 3u - 2u);
+  BOOST_TEST(child->count().own == 13u);
+  auto last = block_index::of_child(child, third, std::vector<own_extent>{{20, 1, 65}});
+  BOOST_TEST(last->count().data == 21u);
+  BOOST_TEST(last->count().own == 1u);
+  std::uint64_t walked = 0;
+  last->for_each([&](cluster_number, const block_index::run& r) { walked += r.count; });
+  BOOST_TEST(walked == last->count().data);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(size)

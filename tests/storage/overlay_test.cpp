@@ -2,6 +2,7 @@
 #include "storage/error.hpp"
 #include "storage/qcow2/sealed_file.hpp"
 #include "tests/storage/disk_fixture.hpp"
+#include "tests/support/faulty_ring.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -19,6 +20,52 @@ using model = std::map<cluster_number, std::uint8_t>;
 constexpr cluster_number far = 16'000'000; // near the end of the disk
 
 } // namespace
+
+namespace {
+
+/// Writes of clusters fail as on a disk that is nearly full.
+struct faulty_fixture : disk_fixture {
+  faulty_fixture() : disk_fixture{std::make_unique<faulty_ring>(default_ring())} {}
+
+  faulty_ring& faults() {
+    return static_cast<faulty_ring&>(*io);
+  }
+  static bool is_write(const faulty_ring::entry& e) {
+    return e.what == io_request::call::write;
+  }
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_CASE(a_write_that_was_cut_short_goes_on, faulty_fixture) {
+  auto disk = branch(uuid::random(), nullptr);
+  faults().cut(is_write, 1, 100);
+  BOOST_TEST(write(*disk, 5, cluster_of(7)) == 0);
+  BOOST_TEST((read(*disk, 5) == cluster_of(7)));
+  BOOST_TEST(!disk->trouble());
+}
+
+BOOST_FIXTURE_TEST_CASE(a_write_that_was_cut_short_by_a_full_disk_says_so, faulty_fixture) {
+  auto disk = branch(uuid::random(), nullptr);
+  faults().cut(is_write, 1, 100);
+  faults().fail(is_write, 2, ENOSPC);
+  BOOST_TEST(write(*disk, 5, cluster_of(7)) == ENOSPC);
+  BOOST_REQUIRE(disk->trouble());
+  BOOST_TEST((disk->trouble()->code == make_error_code(ec::no_space)), disk->trouble()->text);
+  BOOST_TEST((read(*disk, 5) == cluster_of(0)));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_write_beyond_the_limit_names_the_limit_and_the_use, disk_fixture) {
+  own_bytes_max = 2 * cluster_bytes;
+  auto disk = branch(uuid::random(), nullptr);
+  BOOST_TEST(write(*disk, 5, cluster_of(7)) == 0);
+  BOOST_TEST(write(*disk, 6, content(2 * cluster_bytes, std::byte{1})) == ENOSPC);
+  BOOST_REQUIRE(disk->trouble());
+  BOOST_TEST((disk->trouble()->code == make_error_code(ec::too_large)));
+  for (auto part : {"took 4096 bytes", "8192 more", "limit is 8192 bytes"}) {
+    BOOST_TEST(disk->trouble()->text.find(part) != std::string::npos, disk->trouble()->text);
+  }
+}
 
 BOOST_FIXTURE_TEST_SUITE(overlay_suite, disk_fixture)
 
