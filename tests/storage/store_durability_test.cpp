@@ -2,6 +2,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "protocol/limits.hpp"
+#include "storage/error.hpp"
 #include "storage/qcow2/writer.hpp"
 #include "storage/store.hpp"
 #include "tests/storage/scratch.hpp"
@@ -24,6 +25,15 @@ namespace {
 struct recorder {
   std::vector<std::string> calls; ///< "sync NAME" and "rename NAME"
   std::string fail_sync_of;       ///< this sync fails with EIO
+  std::size_t fail_nth = 0;       ///< of these calls, from 1 on, with `error_number`
+  int error_number = 0;
+
+  bool fails() {
+    if (calls.size() == fail_nth) {
+      errno = error_number;
+    }
+    return calls.size() == fail_nth;
+  }
 };
 
 recorder recorded;
@@ -41,12 +51,18 @@ extern "C" int fsync(int fd) {
     errno = EIO;
     return -1;
   }
+  if (recorded.fails()) {
+    return -1;
+  }
   return static_cast<int>(::syscall(SYS_fsync, fd));
 }
 
 extern "C" int renameat2(int from_dir, const char* from, int to_dir, const char* to,
                          unsigned flags) noexcept {
   recorded.calls.push_back("rename " + std::filesystem::path{from}.filename().string());
+  if (recorded.fails()) {
+    return -1;
+  }
   return static_cast<int>(::syscall(SYS_renameat2, from_dir, from, to_dir, to, flags));
 }
 
@@ -90,6 +106,28 @@ BOOST_FIXTURE_TEST_CASE(a_name_that_cannot_be_made_durable_is_a_failure, opened_
   BOOST_CHECK(!files->seal_import(image));
   BOOST_CHECK(files->discard(image));
   BOOST_CHECK(!std::filesystem::exists(files->image_path(image)));
+}
+
+BOOST_FIXTURE_TEST_CASE(an_import_in_which_any_call_fails_leaves_no_image, opened_store) {
+  std::size_t tried = 0;
+  for (int error_number : {ENOSPC, EIO}) {
+    for (std::size_t nth = 1; nth <= 3; ++nth) {
+      recorded = {};
+      recorded.fail_nth = nth;
+      recorded.error_number = error_number;
+      auto expected = error_number == ENOSPC ? ec::no_space : ec::io;
+      check_fails(files->seal_import(image), make_error_code(expected), "images");
+      recorded = {};
+      BOOST_REQUIRE(files->discard(image));
+      BOOST_TEST(std::filesystem::is_empty(dir / "state" / "images"));
+      BOOST_REQUIRE(qcow2::write_from_raw(dir / "raw", files->overlay_path(image)));
+      ++tried;
+    }
+  }
+  recorded = {};
+  BOOST_REQUIRE(files->seal_import(image));
+  BOOST_REQUIRE(store::open_image(dir / "state", image));
+  BOOST_TEST_MESSAGE(tried << " faults");
 }
 
 BOOST_FIXTURE_TEST_CASE(a_blob_is_durable_before_its_name_and_its_name_before_the_answer,
