@@ -97,7 +97,6 @@ private:
   result<verdict> compare(const catalog& named);
   result<bool> copy_one(const char* folder, const std::string& name);
   result<void> remove_strays(const catalog& named);
-  result<void> remove_stray_images(const catalog& named);
   result<void> finish();
 
   const catalog& live_;
@@ -272,18 +271,19 @@ result<copier::verdict> copier::compare(const catalog& named) {
   }
 }
 
+/// A first round copies nothing but what its catalog names.
 result<void> copier::remove_strays(const catalog& named) {
-  return done_.rounds == 1 ? result<void>{} : remove_stray_images(named);
-}
-
-result<void> copier::remove_stray_images(const catalog& named) {
   std::error_code error;
   for (auto at = fs::directory_iterator{to_ / "images", error};
-       !error && at != fs::directory_iterator{}; at.increment(error)) {
+       done_.rounds > 1 && !error && at != fs::directory_iterator{}; at.increment(error)) {
     const auto name = at->path().filename().string();
     const auto image = uuid::parse(name.substr(0, name.find('.')));
-    if (image && !named.has_image_file(*image)) {
-      fs::remove(at->path(), error); // a listing may or may not show what is removed meanwhile
+    if (!image || named.has_image_file(*image)) {
+      continue;
+    }
+    // Whether a listing goes on to show what is removed meanwhile makes no difference.
+    if (auto removed = remove_file(at->path()); !removed) {
+      return removed.error();
     }
   }
   return error ? io_failure(error.value(), "cannot tidy " + to_.string()) : result<void>{};

@@ -28,6 +28,10 @@ constexpr std::chrono::milliseconds look_interval{100};
 /// So many files without a record are looked at again together; memory is bounded by it.
 constexpr std::size_t strangers_max = 100'000;
 
+/// So often is a file looked at that looks wrong: each time something else of the store would have
+/// to go away meanwhile.
+constexpr unsigned tries_max = 3;
+
 /// The image whose sealed file has that name.
 std::optional<uuid> image_of_name(const std::string& name) {
   if (name.size() != id_text_length + image_suffix.size() || !name.ends_with(image_suffix)) {
@@ -116,8 +120,9 @@ result<void> proof::check_files() {
 result<void> proof::check_file(const catalog::file_row& row) {
   auto current = row;
   auto seen = checker_.check(current);
-  if (!seen || !seen->problems.empty()) {
-    // The image may have been deleted since the page was read, and its file with it.
+  for (unsigned tries = 1; tries < tries_max && (!seen || !seen->problems.empty()); ++tries) {
+    // The image may have been deleted since the page was read, and its file with it; or one that
+    // stood on it, and space of its file was given back.
     auto again = records_.get_image_file(row.image);
     if (!again) {
       return again.error().code == ec::not_found ? result<void>{} : again.error();
