@@ -2,6 +2,7 @@
 
 #include "actors/log.hpp"
 #include "actors/requests.hpp"
+#include "protocol/ordered_uuid.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -460,7 +461,7 @@ operation_state::make_behavior(std::shared_ptr<const operation_parts> parts,
   parts_ = std::move(parts);
   record_ = std::move(record);
   id_ = uuid::from(record_.view()->getId());
-  result_image_ = uuid::random();
+  result_image_ = ordered_uuid(unix_now_ns());
   work_ = parts_->spawn_work(self_, record_, result_image_);
   self_->set_down_handler([this](const caf::down_msg& down) {
     if (work_ && down.source == work_) {

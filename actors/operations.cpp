@@ -2,6 +2,7 @@
 
 #include "actors/log.hpp"
 #include "actors/requests.hpp"
+#include "protocol/ordered_uuid.hpp"
 
 #include <limits>
 #include <utility>
@@ -21,13 +22,14 @@ operations_state::start(const frame<proto::StartOperation>& request) {
     return to_error(*refused);
   }
   ++starting_;
-  auto id = uuid::random();
+  const auto now = unix_now_ns();
+  auto id = ordered_uuid(now);
   auto record = make_frame<proto::OperationRecord>([&](auto r) {
     auto view = request.view();
     id.to(r.initId());
     r.setProject(view->getProject());
     r.setStatus(proto::OperationStatus::PENDING);
-    r.setCreatedAtUnixNs(unix_now_ns());
+    r.setCreatedAtUnixNs(now);
     auto asked = view->getRequest();
     if (asked.isInstance()) {
       r.setKind(proto::OperationKind::INSTANCE);

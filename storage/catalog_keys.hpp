@@ -32,7 +32,7 @@
 ///   output_heads       id, 0 or 1 for standard error         -> first bytes of a trimmed log
 ///   files              project digest                        -> FileRecord
 ///   file_ids           id                                    -> project digest
-///   file_index         project newest_first digest           ->
+///   file_index         project newest_first digest           -> FileRecord, as in files
 ///   indexes            image                                 -> ImageIndex
 ///   index_users        checkpoint image                      -> (live images only)
 ///   image_files        image                                 -> parent (nil: none)

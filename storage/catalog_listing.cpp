@@ -72,7 +72,7 @@ std::optional<image_refs> refs_of_times(lmdb::transaction& in, const tables& t,
   image_refs refs;
   std::uint64_t steps = 0;
   walk_times(in, t.image_index, image_index_prefix(project, row_scope::tagged), wanted,
-             [&](std::string_view rest) {
+             [&](std::string_view rest, std::string_view) {
                if (rest.substr(keys::time_bytes + keys::id_bytes).starts_with(prefix)) {
                  refs.push_back(ref_of(rest));
                }
@@ -152,7 +152,7 @@ std::vector<image_ref> find_images(lmdb::transaction& in, const tables& t,
   const auto scope = request.getTaggedOnly() ? row_scope::tagged : row_scope::all;
   image_refs refs;
   walk_newest_first(in, t.image_index, image_index_prefix(project, scope), wanted,
-                    [&](std::string_view rest) { refs.push_back(ref_of(rest)); });
+                    [&](std::string_view rest, std::string_view) { refs.push_back(ref_of(rest)); });
   return refs;
 }
 

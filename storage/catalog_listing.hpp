@@ -16,7 +16,7 @@
 /// Pages of listings, found in the indexes.
 ///
 /// Guarantee: a page takes out as many records as it has rows, whatever else there is. What a page
-/// leaves out in front (`offset`) it steps over by key, at some 50 ns each: LMDB's tree cannot
+/// leaves out in front (`offset`) it steps over by key, at 25 to 50 ns each: LMDB's tree cannot
 /// count.
 namespace coppice::storage {
 
@@ -43,7 +43,7 @@ struct window {
 };
 
 /// Rows of `prefix newest_first rest` between the window's times, in order; `take` gets
-/// `newest_first rest` and says whether it wants another.
+/// `newest_first rest` and the value, and says whether it wants another.
 template <class Take>
 void walk_times(lmdb::transaction& in, lmdb::table index, const std::string& prefix,
                 const window& wanted, Take&& take) {
@@ -52,7 +52,7 @@ void walk_times(lmdb::transaction& in, lmdb::table index, const std::string& pre
   for (bool more = at.seek(prefix + keys::newest_first(wanted.until));
        more && at.key().starts_with(prefix); more = at.next()) {
     const auto rest = at.key().substr(prefix.size());
-    if (rest.substr(0, keys::time_bytes) > last || !take(rest)) {
+    if (rest.substr(0, keys::time_bytes) > last || !take(rest, at.value())) {
       return;
     }
   }
@@ -67,12 +67,12 @@ void walk_newest_first(lmdb::transaction& in, lmdb::table index, const std::stri
   }
   std::uint64_t skipped = 0;
   std::uint32_t taken = 0;
-  walk_times(in, index, prefix, wanted, [&](std::string_view rest) {
+  walk_times(in, index, prefix, wanted, [&](std::string_view rest, std::string_view value) {
     if (skipped < wanted.offset) {
       ++skipped;
       return true;
     }
-    take(rest);
+    take(rest, value);
     return ++taken < wanted.limit;
   });
 }

@@ -187,7 +187,7 @@ catalog::list_operations(proto::ListOperations::Reader request) const {
       kind = request.getKind();
     }
     walk_newest_first(in, impl_->t.operation_index, operation_index_prefix(project, status, kind),
-                      window::of(request), [&](std::string_view rest) {
+                      window::of(request), [&](std::string_view rest, std::string_view) {
                         const auto id = keys::id_of(rest.substr(keys::time_bytes));
                         rows.push_back(load_operation_row(in, impl_->t, id));
                         if (rows.back().empty()) {
@@ -293,15 +293,9 @@ result<frame<proto::FilePage>> catalog::list_files(proto::ListFiles::Reader requ
     const auto project = view_of(request.getProject());
     std::vector<frame<proto::FileRecord>> rows;
     if (keys::is_project(project)) {
-      const auto scope = keys::project_key(project);
-      walk_newest_first(in, impl_->t.file_index, scope, window::of(request),
-                        [&](std::string_view rest) {
-                          auto key = scope;
-                          key += rest.substr(keys::time_bytes);
-                          rows.push_back(load<proto::FileRecord>(in, impl_->t.files, key));
-                          if (rows.back().empty()) {
-                            in.fail_with(broken_index("file", "of an upload"));
-                          }
+      walk_newest_first(in, impl_->t.file_index, keys::project_key(project), window::of(request),
+                        [&](std::string_view, std::string_view value) {
+                          rows.push_back(record_in<proto::FileRecord>(in, value));
                         });
     }
     if (in.failed()) {

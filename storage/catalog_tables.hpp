@@ -43,7 +43,7 @@ struct tables {
 
   /// Of keys and tables. Records evolve by themselves: their schemas only gain fields.
   ///   2  image_files and what belongs to them
-  ///   3  event_logs, output_heads
+  ///   3  event_logs, output_heads; records in file_index
   ///   4  usage
   static constexpr std::uint64_t schema_version = 4;
 
@@ -59,23 +59,26 @@ struct tables {
   static result<tables> open_read_only(lmdb::transaction& in);
 };
 
-/// The record of that key, copied (values in the map are not aligned). Empty: there is none, or a
-/// failure, which the transaction remembers.
+/// The record in a value, copied (values in the map are not aligned). Empty: a failure, which the
+/// transaction remembers.
 template <class T>
-frame<T> load(lmdb::transaction& in, lmdb::table from, std::string_view key) {
-  auto value = in.get(from, key);
-  if (!value) {
-    return {};
-  }
-  if (value->empty() || value->size() % sizeof(capnp::word) != 0) {
-    in.fail_with(fail(ec::damaged, "the catalog has a record of " + std::to_string(value->size()) +
+frame<T> record_in(lmdb::transaction& in, std::string_view value) {
+  if (value.empty() || value.size() % sizeof(capnp::word) != 0) {
+    in.fail_with(fail(ec::damaged, "the catalog has a record of " + std::to_string(value.size()) +
                                        " bytes, which is not a message"));
     return {};
   }
   ++lmdb::counts_of_thread().records;
-  auto words = kj::heapArray<capnp::word>(value->size() / sizeof(capnp::word));
-  std::memcpy(words.begin(), value->data(), value->size());
+  auto words = kj::heapArray<capnp::word>(value.size() / sizeof(capnp::word));
+  std::memcpy(words.begin(), value.data(), value.size());
   return frame<T>{kj::mv(words)};
+}
+
+/// The record of that key. Empty: there is none, or a failure.
+template <class T>
+frame<T> load(lmdb::transaction& in, lmdb::table from, std::string_view key) {
+  auto value = in.get(from, key);
+  return value ? record_in<T>(in, *value) : frame<T>{};
 }
 
 template <class T>

@@ -16,54 +16,66 @@ namespace coppice::storage {
 namespace {
 
 /// The next keys of `over`, the first one with `from` or behind it.
-std::vector<uuid> next_ids(lmdb::transaction& in, lmdb::table over, const std::string& from,
-                           std::size_t ids_max) {
-  std::vector<uuid> ids;
+std::vector<std::string> next_keys(lmdb::transaction& in, lmdb::table over, const std::string& from,
+                                   std::size_t keys_max) {
+  std::vector<std::string> found;
   lmdb::cursor at{in, over};
-  for (bool more = at.seek(from); more && ids.size() < ids_max; more = at.next()) {
-    ids.push_back(keys::id_of(at.key()));
+  for (bool more = at.seek(from); more && found.size() < keys_max; more = at.next()) {
+    found.emplace_back(at.key());
   }
-  return ids;
+  return found;
 }
 
-/// `make(in, id)` for each id of `over`, in transactions of `batch_records`.
+/// `make(in, key)` for each key of `over`, in transactions of `batch_records`.
 template <class Make>
-result<void> for_each_id(const lmdb::environment& env, lmdb::table over, std::size_t batch_records,
-                         Make&& make) {
-  auto from = keys::of({});
+result<void> for_each_key(const lmdb::environment& env, lmdb::table over, std::size_t batch_records,
+                          Make&& make) {
+  std::string from(1, '\0');
   for (;;) {
     auto in = lmdb::transaction::begin(env, lmdb::mode::write);
     if (!in) {
       return in.error();
     }
-    const auto ids = next_ids(*in, over, from, batch_records);
+    const auto batch = next_keys(*in, over, from, batch_records);
     auto made = guarded<void>("upgrade of the catalog", [&]() -> result<void> {
-      for (const auto& id : ids) {
-        make(*in, id);
+      for (const auto& key : batch) {
+        make(*in, key);
       }
       return {};
     });
     if (!made) {
       return made.error();
     }
-    if (auto done = in->commit(); !done || ids.size() < batch_records) {
+    if (auto done = in->commit(); !done || batch.size() < batch_records) {
       return done;
     }
-    from = keys::of(ids.back()) + '\0'; // the first key behind it
+    from = batch.back() + '\0'; // the first key behind it
   }
 }
 
-void make_image_file(lmdb::transaction& in, const tables& t, const uuid& image) {
-  auto record = load<proto::ImageRecord>(in, t.images, keys::of(image));
+void make_image_file(lmdb::transaction& in, const tables& t, const std::string& key) {
+  auto record = load<proto::ImageRecord>(in, t.images, key);
   if (!record.empty()) {
-    insert_image_file(in, t, image, uuid::from(record.view()->getParent()));
+    insert_image_file(in, t, keys::id_of(key), uuid::from(record.view()->getParent()));
   }
 }
 
-void make_event_log(lmdb::transaction& in, const tables& t, const uuid& operation) {
-  auto row = load_operation_row(in, t, operation);
+void make_event_log(lmdb::transaction& in, const tables& t, const std::string& key) {
+  auto row = load_operation_row(in, t, keys::id_of(key));
   if (!row.empty()) {
     insert_log(in, t, *row.view());
+  }
+}
+
+/// The row in the index was empty.
+void make_listed_file(lmdb::transaction& in, const tables& t, const std::string& key) {
+  auto record = load<proto::FileRecord>(in, t.files, key);
+  if (!record.empty()) {
+    auto v = record.view();
+    store(in, t.file_index,
+          keys::project_key(view_of(v->getProject())) +
+              keys::newest_first(v->getUpdatedAtUnixNs()) + std::string{view_of(v->getSha256())},
+          record);
   }
 }
 
@@ -71,17 +83,22 @@ void make_event_log(lmdb::transaction& in, const tables& t, const uuid& operatio
 
 result<void> upgrade(const lmdb::environment& env, const tables& t, std::uint64_t from,
                      std::size_t batch_records) {
-  if (from < 2) {
-    auto made = for_each_id(env, t.images, batch_records,
-                            [&](auto& in, const uuid& image) { make_image_file(in, t, image); });
-    if (!made) {
-      return made.error();
+  struct step {
+    std::uint64_t version; ///< that needs it
+    lmdb::table over;
+    void (*make)(lmdb::transaction&, const tables&, const std::string&);
+  };
+  const step steps[] = {
+      {2, t.images, make_image_file},
+      {3, t.operations, make_event_log},
+      {3, t.files, make_listed_file},
+  };
+  for (const auto& one : steps) {
+    if (from >= one.version) {
+      continue;
     }
-  }
-  if (from < 3) {
-    auto made = for_each_id(env, t.operations, batch_records, [&](auto& in, const uuid& operation) {
-      make_event_log(in, t, operation);
-    });
+    auto made = for_each_key(env, one.over, batch_records,
+                             [&](auto& in, const std::string& key) { one.make(in, t, key); });
     if (!made) {
       return made.error();
     }

@@ -12,8 +12,8 @@
 /// Problem: a new table must be filled from a million records, which is too much for one
 /// transaction, and the daemon may be killed in the middle.
 ///
-/// Guarantee: each step only adds rows, so that it can be done again from its start, and it is
-/// until the last transaction has written the new version.
+/// Guarantee: each step only writes what a record says anew, so that it can be done again from its
+/// start, and it is until the last transaction has written the new version.
 namespace coppice::storage {
 
 /// Records that are looked at in one transaction.

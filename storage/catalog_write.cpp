@@ -409,7 +409,7 @@ result<frame<proto::FileRecord>> catalog::transaction::put_file(proto::PutFile::
     }
     answer stored{message};
     store(in, t.files, key, stored);
-    in.put(t.file_index, index_key(record.getUpdatedAtUnixNs()), {});
+    store(in, t.file_index, index_key(record.getUpdatedAtUnixNs()), stored);
     return stored;
   });
 }

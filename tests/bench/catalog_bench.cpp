@@ -4,6 +4,7 @@
 ///   catalog_bench counts DIR COUNT               what each answer reads, counted in process
 ///   catalog_bench http PORT PID TOKEN COUNT  PORT PID TOKEN COUNT
 ///                                                two daemons, small and large, asked in turn
+#include "protocol/ordered_uuid.hpp"
 #include "storage/catalog.hpp"
 #include "storage/lmdb.hpp"
 #include "tests/support/http_client.hpp"
@@ -24,7 +25,8 @@ using namespace coppice;
 using storage::catalog;
 
 constexpr std::int64_t first_time = 1'700'000'000'000'000'000;
-constexpr std::uint64_t batch_rows = 100'000; ///< each commit writes nearly every page anew
+constexpr std::uint64_t batch_rows = 100'000; ///< digests are random: each commit writes nearly all
+                                              ///< pages of files anew
 constexpr unsigned page_rows = 50;            ///< the narrowest filter has that many of a thousand
 constexpr unsigned rounds = 500;
 
@@ -51,21 +53,15 @@ void need(const result<void>& r) {
 
 enum class family : std::uint64_t { image = 1, operation, file };
 
-/// Spread like random ones: the worst order to insert in, and what the daemon makes.
-uuid id_of(family of, std::uint64_t n) {
-  std::seed_seq seed{static_cast<std::uint64_t>(of), n};
-  std::uint32_t words[4];
-  seed.generate(words, words + 4);
-  auto wide = [](std::uint32_t high, std::uint32_t low) {
-    return static_cast<std::uint64_t>(high) << 32 | low;
-  };
-  return {(wide(words[0], words[1]) & ~0xf000ull) | 0x4000ull,
-          (wide(words[2], words[3]) & ~(3ull << 62)) | 1ull << 63};
-}
-
 /// Three at a time, 10 ms apart.
 std::int64_t time_of(std::uint64_t n) {
   return first_time + static_cast<std::int64_t>(n / 3) * 10'000'000;
+}
+
+/// As the daemon makes them (protocol/ordered_uuid.hpp), but the same each time.
+uuid id_of(family of, std::uint64_t n) {
+  std::mt19937_64 random{n * 4 + static_cast<std::uint64_t>(of)};
+  return {ordered_uuid(time_of(n)).hi, random() >> 2 | 1ull << 63};
 }
 
 bool is_tagged(std::uint64_t n) {
@@ -150,20 +146,12 @@ void put_file(catalog::transaction& t, std::uint64_t n) {
 }
 
 void fill(const std::string& dir, std::uint64_t count) {
-  using put = void (*)(catalog::transaction&, std::uint64_t);
-  constexpr std::pair<family, put> all[] = {
-      {family::image, put_image}, {family::operation, put_operation}, {family::file, put_file}};
   auto c = need(catalog::open(dir));
-  for (const auto& [of, put_one] : all) {
-    for (std::uint64_t first = 1; first <= count; first += batch_rows) {
-      std::vector<std::pair<uuid, std::uint64_t>> batch; // in the order of their ids: faster
-      for (auto n = first; n < first + batch_rows && n <= count; ++n) {
-        batch.emplace_back(id_of(of, n), n);
-      }
-      std::sort(batch.begin(), batch.end());
+  for (auto put : {put_image, put_operation, put_file}) {
+    for (std::uint64_t n = 1; n <= count;) {
       auto t = need(c->begin());
-      for (const auto& [id, n] : batch) {
-        put_one(t, n);
+      for (const auto end = std::min(count, n + batch_rows - 1); n <= end; ++n) {
+        put(t, n);
       }
       need(t.commit());
     }

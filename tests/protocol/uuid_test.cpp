@@ -1,4 +1,5 @@
 #define BOOST_TEST_MODULE uuid
+#include "protocol/ordered_uuid.hpp"
 #include "protocol/uuid.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -30,6 +31,25 @@ BOOST_AUTO_TEST_CASE(nothing_but_canonical_text_is_read) {
     BOOST_CHECK_MESSAGE(!uuid::parse(text), "\"" << text << "\" is taken");
   }
   BOOST_CHECK(!uuid::parse(std::string_view{"0123abcd-ef45-4678-9abc-def01234567\0", 36}));
+}
+
+BOOST_AUTO_TEST_CASE(ordered_ids_are_version_7_and_sort_by_their_time) {
+  constexpr std::int64_t now = 1'700'000'000'123'000'000;
+  std::set<uuid> seen;
+  uuid before;
+  for (std::int64_t i = 0; i < 1000; ++i) {
+    const auto id = coppice::ordered_uuid(now + i * 250);
+    BOOST_REQUIRE_EQUAL(id.text()[14], '7');
+    BOOST_REQUIRE_NE(std::string{"89ab"}.find(id.text()[19]), std::string::npos);
+    BOOST_REQUIRE_EQUAL(id.hi >> 16, 1'700'000'000'123ull);
+    BOOST_REQUIRE_GT(id.hi, before.hi);
+    seen.insert(coppice::ordered_uuid(now));
+    before = id;
+  }
+  BOOST_CHECK_EQUAL(seen.size(), 1000);
+  BOOST_CHECK(coppice::ordered_uuid(-5).hi == 0x7000ull);
+  BOOST_CHECK_LT(coppice::ordered_uuid(now + 999'999).hi,
+                 coppice::ordered_uuid(now + 1'000'000).hi);
 }
 
 BOOST_AUTO_TEST_CASE(random_ids_are_version_4_and_differ) {

@@ -247,6 +247,14 @@ BOOST_AUTO_TEST_CASE(the_logs_of_version_2_can_be_trimmed_like_others) {
   }
   put(operation_of{30, 1, status::EXECUTING});
   write([](catalog::transaction& t) { REQUIRE_OK(append_in(t, 30, 0, 3)); });
+  auto upload = make_frame<proto::PutFile>([](proto::PutFile::Builder to) {
+    auto file = to.initRecord();
+    id_number(40).to(file.initId());
+    file.setProject("default");
+    file.initSha256(32)[0] = 9;
+    file.setUpdatedAtUnixNs(77);
+  });
+  write([&](catalog::transaction& t) { REQUIRE_OK(t.put_file(*upload.view())); });
   c.reset();
   auto open_env = [&] {
     auto env = lmdb::environment::open(folder.path / "catalog", {1u << 30, 32, 16});
@@ -262,6 +270,12 @@ BOOST_AUTO_TEST_CASE(the_logs_of_version_2_can_be_trimmed_like_others) {
       REQUIRE_OK(table);
       BOOST_REQUIRE_EQUAL(::mdb_drop(t->handle(), *table, 1), 0);
     }
+    auto index = t->open_table("file_index");
+    t->put(*index,
+           "default" + std::string(1, '\0') + keys::newest_first(77) + '\x09' +
+               std::string(31, '\0'),
+           {});
+    BOOST_REQUIRE_EQUAL(t->entries(*index), 1);
     auto meta = t->open_table("meta");
     t->put(*meta, "schema", keys::big_endian(2));
     REQUIRE_OK(t->commit());
@@ -280,6 +294,14 @@ BOOST_AUTO_TEST_CASE(the_logs_of_version_2_can_be_trimmed_like_others) {
   }
   c = open();
   BOOST_CHECK_EQUAL(entries("event_logs"), 20);
+  auto listing = make_frame<proto::ListFiles>([](proto::ListFiles::Builder to) {
+    to.setProject("default");
+    to.setLimit(10);
+  });
+  auto files = c->list_files(*listing.view());
+  REQUIRE_OK(files);
+  BOOST_REQUIRE_EQUAL(files->view()->getRows().size(), 1);
+  BOOST_CHECK(uuid::from(files->view()->getRows()[0].getId()) == id_number(40));
   BOOST_CHECK_EQUAL(trim(4, all).logs, 3);
   BOOST_CHECK(is_gone(1) && is_gone(2) && is_gone(3) && !is_gone(4));
   BOOST_CHECK_EQUAL(trim(INT64_MAX, 10).logs, 17);
