@@ -23,6 +23,7 @@ now_ms() {
 start() {
   local began
   began=$(now_ms)
+  : >"$1.log" # the daemon may be slower to make it than we to look
   # TCG: no trial boot beside the measurement. No log is old enough to be trimmed.
   build/coppice serve "--state_dir=$1" --http.listen=127.0.0.1:0 --vm.accelerator=tcg \
     --events.keep=36500d --events.keep_operations=1000000000 >"$1.log" 2>&1 </dev/null &
