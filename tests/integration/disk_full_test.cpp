@@ -144,7 +144,7 @@ BOOST_AUTO_TEST_CASE(an_import_fails_wherever_the_disk_is_full_and_succeeds_when
   auto script = source_dir() / "configs" / "base-image" / "build.sh";
   BOOST_REQUIRE(std::system((script.string() + " " + layout.string() + " >/dev/null").c_str()) ==
                 0);
-  node server{disk.path()};
+  node server{disk.path(), {"--store.reserve_bytes=0"}};
   auto import = [&] {
     return run_command(program().string() + " import oci:" + layout.string() +
                        " --tag busybox:latest --state-dir=" + disk.path().string());
@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(an_import_fails_wherever_the_disk_is_full_and_succeeds_when
 
 BOOST_AUTO_TEST_CASE(a_run_fails_wherever_the_disk_is_full_and_the_next_one_succeeds) {
   small_disk disk{"size=64m"};
-  node server{disk.path()};
+  node server{disk.path(), {"--store.reserve_bytes=0"}};
   auto base = server.import_busybox();
   auto client = server.connect();
   std::size_t failed = 0;
