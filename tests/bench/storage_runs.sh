@@ -57,7 +57,7 @@ bar() {
 
 # The first run of an image mounts its file system for the first time; what is measured is a branch
 # of one that has run.
-base=$(run tag:busybox:latest 'mkdir /work; echo begun >/work/f')
+base=$(run tag:busybox:latest 'mkdir /srv/begun; echo begun >/srv/begun/f')
 before=$(allocated)
 for _ in $(seq "$runs"); do
   run "$base" 'touch /x' >/dev/null
