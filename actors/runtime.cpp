@@ -329,8 +329,9 @@ void runtime::on_fatal(std::function<void(std::string)> callback) {
 void runtime::shutdown() {
   if (impl_->system) {
     impl_->stop();
+    // Its answers hold promises of actors, which must not outlive their system.
+    impl_->disks->stop();
     impl_->system.reset(); // waits for every actor
-    impl_->disks.reset();
   }
 }
 

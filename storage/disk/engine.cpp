@@ -99,7 +99,14 @@ result<std::unique_ptr<engine>> engine::start(std::filesystem::path images,
 }
 
 engine::~engine() {
+  stop();
+}
+
+void engine::stop() {
   for (auto& lane : impl_->lanes) {
+    if (!lane.thread) {
+      continue;
+    }
     std::promise<void> ended;
     lane.thread->post([&]() {
       storage::start([](shard& work, std::promise<void>& told) -> task<void> {

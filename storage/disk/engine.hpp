@@ -30,8 +30,7 @@ enum class io_kind : std::uint8_t {
 /// mounted.
 ///
 /// Guarantee: an overlay and its slot live on one loop; calls come from any thread, are carried out
-/// in the order in which one thread makes them, and answer once, on a loop's thread. The destructor
-/// closes all slots and drops all overlays.
+/// in the order in which one thread makes them, and answer once, on a loop's thread.
 class engine {
 public:
   struct options {
@@ -48,9 +47,15 @@ public:
   /// io: io_uring was asked for and may not be used.
   static result<std::unique_ptr<engine>> start(std::filesystem::path images,
                                                index_cache::load load_index, options how);
+  /// Stops, if stop() was not called.
   ~engine();
   engine(const engine&) = delete;
   engine& operator=(const engine&) = delete;
+
+  /// Closes all slots, lets what is under way end and drops all overlays. Every answer has been
+  /// given when it returns, and none is kept: what they hold may go away. Nothing may be called
+  /// afterwards.
+  void stop();
 
   /// Names a slot.
   using slot_number = std::uint64_t;

@@ -17,7 +17,13 @@ public:
     return of_.is_closed;
   }
   void await_suspend(std::coroutine_handle<> caller) {
-    of_.connection->drained([caller]() { caller.resume(); });
+    of_.on_idle.push_back(caller);
+    // The connection tells the latest who asks, hence all of them at once.
+    of_.connection->drained([&of = of_]() {
+      for (auto next : std::exchange(of.on_idle, {})) {
+        next.resume();
+      }
+    });
   }
   void await_resume() const noexcept {
     // nop

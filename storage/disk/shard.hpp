@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 namespace coppice::storage {
 
@@ -42,6 +43,7 @@ private:
     std::unique_ptr<nbd_connection> connection;
     bool is_closed = false;            ///< its guest is gone, or close() has ended
     std::coroutine_handle<> on_closed; ///< waits for that
+    std::vector<std::coroutine_handle<>> on_idle;
   };
   /// Waits until the slot's guest has nothing in the air.
   class idle;
