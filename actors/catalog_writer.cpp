@@ -12,6 +12,30 @@ namespace coppice {
 
 using storage::catalog;
 
+namespace {
+
+result<frame<proto::ImageDeleted>> delete_image(catalog::transaction& in,
+                                                const frame<proto::DeleteImage>& request) {
+  auto view = request.view();
+  auto deleted =
+      in.delete_image(view->getProject().cStr(), uuid::from(view->getImage()),
+                      view->getWithTags() ? storage::with_tags::yes : storage::with_tags::no);
+  if (deleted.has_error()) {
+    return deleted.error();
+  }
+  return make_frame<proto::ImageDeleted>([&](proto::ImageDeleted::Builder root) {
+    auto fill = [](auto list, const std::vector<uuid>& ids) {
+      for (capnp::uint i = 0; i < list.size(); ++i) {
+        ids[i].to(list[i]);
+      }
+    };
+    fill(root.initGone(static_cast<capnp::uint>(deleted->gone.size())), deleted->gone);
+    fill(root.initDead(static_cast<capnp::uint>(deleted->dead.size())), deleted->dead);
+  });
+}
+
+} // namespace
+
 template <class Answer, class Apply>
 caf::result<frame<Answer>> catalog_writer_state::enqueue(Apply apply) {
   auto promise = self_->make_response_promise<frame<Answer>>();
@@ -140,6 +164,9 @@ catalog_writer_state::make_behavior(std::shared_ptr<storage::catalog> opened) {
           auto view = r.view();
           return done(t.remove_tag(*view));
         });
+      },
+      [this](const frame<proto::DeleteImage>& r) {
+        return enqueue<proto::ImageDeleted>([r](transaction& t) { return delete_image(t, r); });
       },
       [this](const frame<proto::PutFile>& r) {
         return enqueue<proto::FileRecord>([r](transaction& t) {

@@ -47,6 +47,10 @@ images_actor::behavior_type images_state::make_behavior(std::shared_ptr<const im
         auto view = r.view();
         self_->send(use(uuid::from(view->getImage())), r);
       },
+      [this](const frame<proto::DeleteImage>& r) {
+        auto view = r.view();
+        return self_->delegate(use(uuid::from(view->getImage())), r);
+      },
       [this](const frame<proto::ImageIdle>& r) { idle(r); },
   };
 }

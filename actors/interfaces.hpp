@@ -14,7 +14,7 @@
 /// `caf::error` of actors/error.hpp instead. Names in capitals are actors.
 ///
 ///   GATEWAY ──▶ OPERATIONS ──▶ OPERATION ──▶ INSTANCE ──▶ VM
-///      │             │             │            │ ├─▶ IMAGES ─▶ IMAGE ─▶ STORE
+///      │             │             │            │ ├─▶ IMAGES ─▶ IMAGE ─▶ CATALOG WRITER, RECLAIMER
 ///      │             │             │            │ └─▶ SCHEDULER
 ///      │             │             └──▶ IMPORT ─┘
 ///      ├──▶ IMAGES   └──▶ CATALOG WRITER
@@ -70,6 +70,9 @@ using catalog_writer_actor = caf::typed_actor<
     ask<proto::SetTag, proto::ImageRow>,
     /// not_found: no such image, or the tag is not on it.
     ask<proto::RemoveTag, proto::Done>,
+    /// Answers which files lost their last reason to stand. not_found; conflict: it has a tag, or
+    /// an operation that has not ended was given it.
+    ask<proto::DeleteImage, proto::ImageDeleted>,
     /// Answers the record as stored: a known digest keeps its id and creation time.
     ask<proto::PutFile, proto::FileRecord>,
     /// A bounded piece of what is due; the asker comes again while there is more.
@@ -104,6 +107,11 @@ using store_actor = caf::typed_actor<
     /// A piece of a stored blob; empty at its end. not_found.
     ask<proto::ReadBlob, proto::BlobChunk>>;
 
+/// Gives back the space of deleted images, a little at a time.
+using reclaimer_actor = caf::typed_actor<tell<proto::ImageDeleted>,
+                                         /// Its own: the next file.
+                                         tell<proto::Tick>>;
+
 // -- images --------------------------------------------------------------------------------------
 
 /// One image in use: its pins and inspect sessions. Ends when it has neither.
@@ -113,7 +121,12 @@ using image_actor =
                      /// Starts a reader process on one path. not_found, wrong_type, damaged, busy.
                      ask<proto::InspectOpen, proto::InspectSession>,
                      /// The next piece; one request at a time for a session.
-                     ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>>;
+                     ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+                     /// Answered when it is gone from the catalog; its space follows. not_found;
+                     /// conflict: tagged, or in use.
+                     ask<proto::DeleteImage, proto::Done>,
+                     /// Its own: who read it should have ended by now.
+                     tell<proto::Tick>>;
 
 /// One inspect session: a reader process and its socket. Ends at the end of the content, when it
 /// is closed, or when nobody asks for longer than the configured time.
@@ -129,6 +142,7 @@ using images_actor =
                      tell<proto::UnpinImage>,               //
                      ask<proto::InspectOpen, proto::InspectSession>,
                      ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
+                     ask<proto::DeleteImage, proto::Done>,
                      /// From an image that nothing holds any more.
                      tell<proto::ImageIdle>>;
 

@@ -10,11 +10,13 @@
 #include "actors/instance.hpp"
 #include "actors/log.hpp"
 #include "actors/operations.hpp"
+#include "actors/reclaimer.hpp"
 #include "actors/requests.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/store.hpp"
 #include "actors/vm.hpp"
 #include "storage/catalog.hpp"
+#include "storage/reclaimer.hpp"
 #include "storage/store.hpp"
 
 #include <caf/actor_system.hpp>
@@ -116,6 +118,7 @@ struct runtime::impl {
   std::shared_ptr<storage::engine> disks;
   std::shared_ptr<storage::space_reserve> reserve =
       std::make_shared<storage::space_reserve>(config.state_dir, config.store.reserve_bytes);
+  std::shared_ptr<storage::reclaimer> space;
   std::shared_ptr<disk_sockets> sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
   std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
@@ -124,6 +127,7 @@ struct runtime::impl {
   catalog_reader_actor reader;
   catalog_writer_actor writer;
   store_actor store_handle;
+  reclaimer_actor reclaimer_handle;
   scheduler_actor slots;
   images_actor images_handle;
   operations_actor operations_handle;
@@ -151,7 +155,11 @@ result<void> runtime::impl::open() {
   }
   catalog = std::move(*records);
   auto removed =
-      files->remove_leftovers([this](const uuid& id) { return catalog->has_image_file(id); });
+      files->remove_leftovers([this](const uuid& id) { return catalog->has_image_file(id); },
+                              [this](const storage::store::sha256& digest) {
+                                auto known = catalog->has_blob(digest);
+                                return !known || *known; // what cannot be looked up stays
+                              });
   if (removed.has_error()) {
     return removed.error();
   }
@@ -162,6 +170,7 @@ result<void> runtime::impl::open() {
     return started.error();
   }
   disks = std::move(*started);
+  space = std::make_shared<storage::reclaimer>(catalog, disks);
   log::info("store open", "state_dir", config.state_dir.string(), "leftovers_removed", *removed,
             "disk_io", disks->io_description());
   return {};
@@ -220,6 +229,12 @@ void runtime::impl::spawn() {
   reader = system->spawn(catalog_reader, catalog);
   writer = system->spawn<caf::detached>(catalog_writer, catalog);
   store_handle = system->spawn<caf::detached>(store, store_parts{files, disks, sockets, reserve});
+  reclaimer_handle = system->spawn<caf::detached>(
+      reclaimer,
+      reclaimer_parts{catalog, [work = space](const uuid& id) { return work->remove(id); },
+                      [work = space](const uuid& id) {
+                        return work->punch(id);
+                      }});
   slots = system->spawn(scheduler, config.import.running_max);
 
   auto inspect = std::make_shared<inspect_parts>();
@@ -231,6 +246,8 @@ void runtime::impl::spawn() {
   inspect->limit = std::make_shared<session_limit>(config.limits.inspect_sessions_max);
   auto image_shared = std::make_shared<image_parts>();
   image_shared->catalog = reader;
+  image_shared->catalog_writer = writer;
+  image_shared->reclaimer = reclaimer_handle;
   image_shared->inspect = inspect;
   images_handle = system->spawn(images, image_shared);
 
@@ -240,7 +257,7 @@ void runtime::impl::spawn() {
   std::vector<caf::actor_addr> essential{reader.address(),        writer.address(),
                                          store_handle.address(),  slots.address(),
                                          images_handle.address(), operations_handle.address(),
-                                         trimmer.address()};
+                                         trimmer.address(),       reclaimer_handle.address()};
   watcher = system->spawn(watch, std::move(essential), bell);
 }
 
@@ -285,13 +302,16 @@ void runtime::impl::stop() {
     }
   };
   stop_and_wait(operations_handle.address(), 30s);
-  for (const auto& target : {trimmer.address(), images_handle.address(), slots.address(),
-                             store_handle.address(), writer.address(), reader.address()}) {
+  space->stop();
+  for (const auto& target :
+       {trimmer.address(), images_handle.address(), reclaimer_handle.address(), slots.address(),
+        store_handle.address(), writer.address(), reader.address()}) {
     stop_and_wait(target, 10s);
   }
   operations_handle = nullptr;
   trimmer = nullptr;
   images_handle = nullptr;
+  reclaimer_handle = nullptr;
   slots = nullptr;
   store_handle = nullptr;
   writer = nullptr;

@@ -61,6 +61,14 @@ struct settings {
   } events;
 
   struct {
+    bool enabled = false; ///< else `coppice gc` only shows what it would do
+    bool keep_tagged = true;
+    bool keep_leaves = true;
+    std::chrono::seconds keep_younger_than{7 * 86'400}; ///< 0: young ones go too
+    std::vector<std::string> keep;                      ///< ids or tags
+  } gc;
+
+  struct {
     std::string level = "info"; ///< trace, debug, info, warn, error
     std::string file;           ///< empty: standard error
   } log;

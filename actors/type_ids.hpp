@@ -133,5 +133,7 @@ CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageIdle>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TrimEvents>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::EventsTrimmed>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::OverlayDiscarded>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::DeleteImage>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageDeleted>))
 
 CAF_END_TYPE_ID_BLOCK(coppice)

@@ -242,3 +242,15 @@ struct OverlayDiscarded {
   trouble @0 :Text;                                          # the first refusal; empty: none
   beyondLimit @1 :Bool;                                      # it was the limit of the layer
 }
+
+# -- deleting images -----------------------------------------------------------------------------
+
+struct DeleteImage {
+  project @0 :Text;
+  image @1 :Types.Uuid;
+  withTags @2 :Bool;                                         # else conflict while it has one
+}                                                            # -> ImageDeleted from the catalog, Done from images
+struct ImageDeleted {
+  gone @0 :List(Types.Uuid);                                 # images whose files nothing needs any more, children first
+  dead @1 :List(Types.Uuid);                                 # deleted images whose files stay, of which less may be seen now
+}

@@ -75,6 +75,7 @@ struct TokenRecord {
   mayList @7 :Bool = true;
   mayCancel @8 :Bool = true;
   maySetImageTag @9 :Bool = true;
+  mayDeleteImage @10 :Bool;   # tokens from before there was this right do not have it
 }
 
 struct ProjectUsage {

@@ -14,6 +14,8 @@ namespace coppice::storage {
 
 namespace {
 
+constexpr std::string_view digits = "0123456789abcdef";
+
 /// A SHA-256 in the making.
 class digester {
 public:
@@ -192,8 +194,23 @@ void blobs::drop(upload_map::iterator where) {
   uploads_.erase(where);
 }
 
+std::optional<store::sha256> blobs::digest_of(std::string_view name) {
+  store::sha256 out{};
+  if (name.size() != 2 * out.size()) {
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto high = digits.find(name[2 * i]);
+    const auto low = digits.find(name[2 * i + 1]);
+    if (high == digits.npos || low == digits.npos) {
+      return std::nullopt;
+    }
+    out[i] = static_cast<unsigned char>(high << 4 | low);
+  }
+  return out;
+}
+
 std::filesystem::path blobs::path_of(const store::sha256& digest) const {
-  static constexpr char digits[] = "0123456789abcdef";
   std::string name;
   for (auto byte : digest) {
     name += digits[byte >> 4];

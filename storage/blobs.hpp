@@ -10,7 +10,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace coppice::storage {
@@ -48,6 +50,9 @@ public:
   void abort(std::uint64_t upload);
   result<std::vector<std::byte>> read(const store::sha256& digest, std::uint64_t offset_bytes,
                                       std::size_t bytes_max) const;
+
+  /// The digest that a file in `blobs` is named after; nothing for names that are never given.
+  static std::optional<store::sha256> digest_of(std::string_view name);
 
 private:
   struct upload;

@@ -5,6 +5,7 @@
 #include "protocol/records.capnp.h"
 #include "protocol/result.hpp"
 #include "protocol/uuid.hpp"
+#include "storage/image_deletion.hpp"
 
 #include <array>
 #include <filesystem>
@@ -73,6 +74,13 @@ public:
 
   /// Whether any project has an image of that id.
   bool has_image(const uuid& image) const;
+
+  /// Whether an operation that was given the image has not ended.
+  bool is_in_use(const uuid& image) const;
+
+  /// Every project's images in the order of their ids, behind `after`, with any one tag; at most
+  /// `page_rows_max`.
+  result<frame<proto::ImagePage>> walk_images(const uuid& after) const;
 
   /// The newest image of the project that was imported from this manifest digest. not_found.
   result<frame<proto::ImageRow>> find_by_source(std::string_view project,
@@ -175,9 +183,10 @@ public:
   /// is not there.
   result<void> put_image(proto::ImageRecord::Reader record);
   result<void> put_image(proto::ImageRecord::Reader record, proto::ImageIndex::Reader index);
-  /// Its file and index stay while others need them. Nothing may run on it: a child that comes
-  /// later is refused. conflict: it has a tag.
-  result<void> delete_image(std::string_view project, const uuid& image);
+  /// Its file and index stay while others need them. conflict: it has a tag (unless those go with
+  /// it), or an operation that was given it has not ended.
+  result<image_deletion> delete_image(std::string_view project, const uuid& image,
+                                      with_tags tags = with_tags::no);
   result<frame<proto::ImageRow>> set_tag(proto::SetTag::Reader request);
   result<void> remove_tag(proto::RemoveTag::Reader request);
   result<frame<proto::FileRecord>> put_file(proto::PutFile::Reader request);

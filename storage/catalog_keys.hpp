@@ -39,6 +39,8 @@
 ///   image_file_children parent child                         ->
 ///   dead_image_files   image                                 -> (files without an image)
 ///   usage              project (no NUL)                      -> ProjectUsage
+///   image_users        image operation                       -> (operations that have not ended)
+///   blob_users         digest project                        ->
 namespace coppice::storage::keys {
 
 /// 1 to 64 of a-z 0-9 . _ -

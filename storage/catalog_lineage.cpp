@@ -92,7 +92,22 @@ void insert_lineage(lmdb::transaction& in, const tables& t, proto::ImageRecord::
   }
 }
 
-void erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image) {
+namespace {
+
+/// Nil: it stands on none, or a failure.
+uuid parent_file(lmdb::transaction& in, const tables& t, const uuid& image) {
+  auto parent = in.get(t.image_files, keys::of(image));
+  if (!parent || parent->size() != keys::id_bytes) {
+    in.fail_with(fail(ec::damaged, "the catalog does not know the file of image " + image.text()));
+    return {};
+  }
+  return keys::id_of(*parent);
+}
+
+} // namespace
+
+image_deletion erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image) {
+  image_deletion out;
   auto index = load<proto::ImageIndex>(in, t.indexes, keys::of(image));
   if (!index.empty()) {
     drop_index(in, t, image);
@@ -102,21 +117,21 @@ void erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image) {
     }
   }
   in.put(t.dead_image_files, keys::of(image), {});
-  for (auto at = image; at && in.has(t.dead_image_files, keys::of(at)) &&
-                        !has_any(in, t.image_file_children, at) && !in.failed();) {
-    auto parent = in.get(t.image_files, keys::of(at));
-    if (!parent || parent->size() != keys::id_bytes) {
-      in.fail_with(fail(ec::damaged, "the catalog does not know the file of image " + at.text()));
-      return;
-    }
-    const auto next = keys::id_of(*parent);
-    in.erase(t.image_files, keys::of(at));
-    in.erase(t.dead_image_files, keys::of(at));
-    if (next) {
-      in.erase(t.image_file_children, pair_key(next, at));
+  for (auto at = image; at && in.has(t.dead_image_files, keys::of(at)) && !in.failed();) {
+    const auto next = parent_file(in, t, at);
+    if (has_any(in, t.image_file_children, at)) {
+      out.dead.push_back(at);
+    } else {
+      in.erase(t.image_files, keys::of(at));
+      in.erase(t.dead_image_files, keys::of(at));
+      if (next) {
+        in.erase(t.image_file_children, pair_key(next, at));
+      }
+      out.gone.push_back(at);
     }
     at = next;
   }
+  return out;
 }
 
 // -- reading -------------------------------------------------------------------------------------

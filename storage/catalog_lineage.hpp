@@ -4,6 +4,7 @@
 #include "protocol/result.hpp"
 #include "protocol/uuid.hpp"
 #include "storage/catalog_tables.hpp"
+#include "storage/image_deletion.hpp"
 
 #include <optional>
 
@@ -34,8 +35,9 @@ void insert_lineage(lmdb::transaction& in, const tables& t, proto::ImageRecord::
                     given_index index);
 
 /// For an image whose record is erased: what nothing needs any more is erased too, up to the first
-/// parent that stays.
-void erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image);
+/// parent that stays. Above that one, less may be seen of the dead up to the first live image: that
+/// one sees all that the deleted image had from further up.
+image_deletion erase_lineage(lmdb::transaction& in, const tables& t, const uuid& image);
 
 /// Its file, standing on that of its parent (nil: none).
 void insert_image_file(lmdb::transaction& in, const tables& t, const uuid& image,

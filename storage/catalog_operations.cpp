@@ -2,6 +2,7 @@
 
 #include "storage/catalog_events.hpp"
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_users.hpp"
 
 #include <algorithm>
 #include <string>
@@ -171,6 +172,7 @@ void write_operation(lmdb::transaction& in, const tables& t,
     in.put(t.unfinished, unfinished_key(record), {});
   }
   insert_log(in, t, *row.view());
+  follow_image_user(in, t, before, record);
 }
 
 void write_event_count(lmdb::transaction& in, const tables& t,

@@ -4,6 +4,7 @@
 #include "storage/catalog_keys.hpp"
 #include "storage/catalog_listing.hpp"
 #include "storage/catalog_operations.hpp"
+#include "storage/catalog_users.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -130,6 +131,37 @@ bool catalog::has_image(const uuid& image) const {
   });
   // A catalog that cannot be read must not make anyone delete a file.
   return found ? *found : true;
+}
+
+bool catalog::is_in_use(const uuid& image) const {
+  auto found = impl_->read<bool>("is in use", [&](lmdb::transaction& in) -> result<bool> {
+    return find_image_user(in, impl_->t, image).has_value();
+  });
+  return found ? *found : true; // as above
+}
+
+result<frame<proto::ImagePage>> catalog::walk_images(const uuid& after) const {
+  using answer = frame<proto::ImagePage>;
+  return impl_->read<answer>("walk images", [&](lmdb::transaction& in) -> result<answer> {
+    std::vector<frame<proto::ImageRow>> rows;
+    lmdb::cursor at{in, impl_->t.images};
+    for (bool more = at.seek(keys::of(after)); more && rows.size() < page_rows_max;
+         more = at.next()) {
+      const auto id = keys::id_of(at.key());
+      if (id == after) {
+        continue;
+      }
+      auto record = load<proto::ImageRecord>(in, impl_->t.images, at.key());
+      if (record.empty()) {
+        break; // the transaction knows why
+      }
+      rows.push_back(make_image_row(*record.view(), next_tag(in, impl_->t, id).value_or("")));
+    }
+    if (in.failed()) {
+      return *in.failed();
+    }
+    return page_of<proto::ImagePage>(rows);
+  });
 }
 
 result<frame<proto::ImageRow>> catalog::find_by_source(std::string_view project,

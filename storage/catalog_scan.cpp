@@ -1,6 +1,7 @@
 #include "storage/catalog.hpp"
 #include "storage/catalog_impl.hpp"
 #include "storage/catalog_keys.hpp"
+#include "storage/catalog_users.hpp"
 
 #include <algorithm>
 #include <string>
@@ -91,17 +92,8 @@ result<std::vector<catalog::blob_row>> catalog::list_blobs(std::string_view afte
 
 result<bool> catalog::has_blob(const sha256& digest) const {
   return impl_->read<bool>("has blob", [&](lmdb::transaction& in) -> result<bool> {
-    const std::string_view wanted{reinterpret_cast<const char*>(digest.data()), digest.size()};
-    // From project to project: there are few of them, whatever they have.
-    lmdb::cursor at{in, impl_->t.files};
-    for (bool more = at.seek(std::string(1, '\0')); more;) {
-      auto scope = std::string{at.key().substr(0, at.key().find('\0'))};
-      if (in.has(impl_->t.files, scope + '\0' + std::string{wanted})) {
-        return true;
-      }
-      more = at.seek(scope + '\1');
-    }
-    return false;
+    return has_blob_user(in, impl_->t,
+                         {reinterpret_cast<const char*>(digest.data()), digest.size()});
   });
 }
 

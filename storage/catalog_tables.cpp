@@ -36,6 +36,8 @@ result<tables> open_tables(lmdb::transaction& in, bool may_create) {
       {"image_file_children", &tables::image_file_children},
       {"dead_image_files", &tables::dead_image_files},
       {"usage", &tables::usage},
+      {"image_users", &tables::image_users},
+      {"blob_users", &tables::blob_users},
   };
   for (const auto& [name, member] : named) {
     auto opened = in.open_table(name, may_create);

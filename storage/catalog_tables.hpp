@@ -38,6 +38,8 @@ struct tables {
   lmdb::table image_file_children = 0;
   lmdb::table dead_image_files = 0;
   lmdb::table usage = 0;
+  lmdb::table image_users = 0;
+  lmdb::table blob_users = 0;
 
   static constexpr unsigned count_max = 32;
 
@@ -45,7 +47,8 @@ struct tables {
   ///   2  image_files and what belongs to them
   ///   3  event_logs, output_heads; records in file_index
   ///   4  usage
-  static constexpr std::uint64_t schema_version = 4;
+  ///   5  image_users, blob_users
+  static constexpr std::uint64_t schema_version = 5;
 
   /// Opens all and makes the missing ones.
   /// unsupported: a newer version wrote this catalog; nothing is changed then.

@@ -5,6 +5,7 @@
 #include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
 #include "storage/catalog_usage.hpp"
+#include "storage/catalog_users.hpp"
 #include "storage/error.hpp"
 
 #include <optional>
@@ -109,6 +110,11 @@ result<void> upgrade(const lmdb::environment& env, const tables& t, std::uint64_
   }
   if (from < 4) {
     if (auto made = make_usage(*in, t); !made) {
+      return made.error();
+    }
+  }
+  if (from < 5) {
+    if (auto made = make_users(*in, t); !made) {
       return made.error();
     }
   }

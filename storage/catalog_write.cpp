@@ -6,6 +6,7 @@
 #include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
 #include "storage/catalog_usage.hpp"
+#include "storage/catalog_users.hpp"
 
 #include <string>
 #include <utility>
@@ -222,13 +223,13 @@ catalog::transaction::impl::check_result_image(proto::FinishOperation::Reader re
                                     " of its project as its result");
     }
   }
-  if (request.getTag().size() == 0) {
-    return {};
-  }
-  if (!keys::is_tag(view_of(request.getTag()))) {
+  const bool is_named = request.getTag().size() != 0 ||
+                        (result_image && record.getStatus() == proto::OperationStatus::SUCCESS);
+  if (request.getTag().size() != 0 && !keys::is_tag(view_of(request.getTag()))) {
     return bad_tag();
   }
-  if (!request.getHasImage() && load_image(in, t, project, result_image).empty()) {
+  // An import's may have been deleted since it was found; a run's is held by its operation.
+  if (is_named && !request.getHasImage() && load_image(in, t, project, result_image).empty()) {
     return no_image(result_image, project);
   }
   return {};
@@ -304,20 +305,31 @@ result<void> catalog::transaction::put_image(proto::ImageRecord::Reader record,
   return impl_->put(record, index);
 }
 
-result<void> catalog::transaction::delete_image(std::string_view project, const uuid& image) {
+result<image_deletion> catalog::transaction::delete_image(std::string_view project,
+                                                          const uuid& image, with_tags tags) {
   auto& in = impl_->in;
   const auto& t = impl_->t;
-  return impl_->change<void>("delete image", [&]() -> result<void> {
+  return impl_->change<image_deletion>("delete image", [&]() -> result<image_deletion> {
     auto record = load_image(in, t, project, image);
     if (record.empty()) {
       return no_image(image, project);
     }
-    if (auto tag = next_tag(in, t, image)) {
-      return fail(ec::conflict, "image " + image.text() + " has the tag " + *tag);
+    if (auto user = find_image_user(in, t, image)) {
+      return fail(ec::conflict, "image " + image.text() + " is in use: operation " + user->text() +
+                                    " has not ended");
+    }
+    for (auto tag = next_tag(in, t, image); tag; tag = next_tag(in, t, image)) {
+      if (tags == with_tags::no) {
+        return fail(ec::conflict,
+                    "image " + image.text() + " has the tag " + *tag + ": remove its tags first");
+      }
+      if (!detach_tag(in, t, project, image, *tag)) {
+        return fail(ec::damaged,
+                    "the catalog's tags of image " + image.text() + " contradict themselves");
+      }
     }
     erase_image(in, t, *record.view());
-    erase_lineage(in, t, image);
-    return {};
+    return erase_lineage(in, t, image);
   });
 }
 
@@ -402,6 +414,7 @@ result<frame<proto::FileRecord>> catalog::transaction::put_file(proto::PutFile::
       message.setRoot(record);
       in.put(t.file_ids, keys::of(uuid::from(record.getId())), key);
       change_usage(in, t, project, usage_of(record));
+      insert_blob_user(in, t, digest, project);
     } else {
       message.setRoot(*known.view());
       in.erase(t.file_index, index_key(known.view()->getUpdatedAtUnixNs()));

@@ -285,7 +285,9 @@ void store::set_blob_bytes_max(std::uint64_t bytes) {
 // -- start
 // -------------------------------------------------------------------------------------------
 
-result<std::size_t> store::remove_leftovers(const std::function<bool(const uuid&)>& has_record) {
+result<std::size_t>
+store::remove_leftovers(const std::function<bool(const uuid&)>& has_record,
+                        const std::function<bool(const sha256&)>& has_blob_record) {
   std::size_t removed = 0;
   for (auto name : {"uploads", "tmp"}) {
     auto count = remove_entries(impl_->state_dir / name, [](const std::string&) { return true; });
@@ -294,10 +296,18 @@ result<std::size_t> store::remove_leftovers(const std::function<bool(const uuid&
     }
     removed += *count;
   }
-  // Files with other names in images/ are not ours to judge.
+  // Files with other names in images/ and blobs/ are not ours to judge.
   auto count = remove_entries(images_dir(impl_->state_dir), [&](const std::string& name) {
     auto image = image_of_file(name);
     return is_overlay_file(name) || (image && !has_record(*image));
+  });
+  if (!count) {
+    return count.error();
+  }
+  removed += *count;
+  count = remove_entries(impl_->state_dir / "blobs", [&](const std::string& name) {
+    auto digest = blobs::digest_of(name);
+    return digest && !has_blob_record(*digest);
   });
   if (!count) {
     return count.error();

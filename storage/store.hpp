@@ -82,9 +82,11 @@ public:
 
   // -- start -------------------------------------------------------------------------------------
 
-  /// Removes everything in uploads/ and tmp/, and from images/ overlays and images for which
-  /// `has_record` is false. Returns how many were removed. Called once, before any other work.
-  result<std::size_t> remove_leftovers(const std::function<bool(const uuid&)>& has_record);
+  /// Removes everything in uploads/ and tmp/, from images/ overlays and images for which
+  /// `has_record` is false, and blobs for which `has_blob_record` is. Returns how many were
+  /// removed. Called once, before any other work.
+  result<std::size_t> remove_leftovers(const std::function<bool(const uuid&)>& has_record,
+                                       const std::function<bool(const sha256&)>& has_blob_record);
 
 private:
   struct impl;

@@ -17,6 +17,7 @@ namespace coppice::cli {
 void add_serve(CLI::App& app, int& status);
 void add_token(CLI::App& app, int& status);
 void add_import(CLI::App& app, int& status);
+void add_gc(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
 void add_settings(CLI::App& app, int& status);
 void add_fsck(CLI::App& app, int& status);

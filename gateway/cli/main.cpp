@@ -23,6 +23,7 @@ int run(int argc, char** argv) {
   coppice::cli::add_serve(app, status);
   coppice::cli::add_token(app, status);
   coppice::cli::add_import(app, status);
+  coppice::cli::add_gc(app, status);
   coppice::cli::add_doctor(app, status);
   coppice::cli::add_settings(app, status);
   coppice::cli::add_fsck(app, status);

@@ -31,8 +31,8 @@ result<std::string> random_text() {
 } // namespace
 
 const std::vector<std::string>& permission_names() {
-  static const std::vector<std::string> names{"import", "spawn",  "spawn_disposable",
-                                              "list",   "cancel", "set_image_tag"};
+  static const std::vector<std::string> names{"import", "spawn",         "spawn_disposable", "list",
+                                              "cancel", "set_image_tag", "delete_image"};
   return names;
 }
 
@@ -77,6 +77,7 @@ result<std::string> create_token(storage::catalog& catalog, const token_request&
     root.setMayList(may("list"));
     root.setMayCancel(may("cancel"));
     root.setMaySetImageTag(may("set_image_tag"));
+    root.setMayDeleteImage(may("delete_image"));
   });
   auto writing = catalog.begin();
   if (!writing) {

@@ -100,6 +100,22 @@ setting choice_row(place at, Field field, std::initializer_list<std::string_view
 }
 
 template <class Field>
+setting flag_row(place at, Field field, std::string_view summary) {
+  return {at.section,
+          at.name,
+          "true or false",
+          summary,
+          [field](const settings& s) { return std::string{field(s) ? "true" : "false"}; },
+          [field](settings& s, std::string_view text) -> problem {
+            if (text != "true" && text != "false") {
+              return "must be true or false";
+            }
+            field(s) = text == "true";
+            return std::nullopt;
+          }};
+}
+
+template <class Field>
 setting program_row(place at, Field field, std::string_view summary) {
   return {at.section,
           at.name,
@@ -142,30 +158,49 @@ problem set_listen(settings& s, std::string_view text) {
   return std::nullopt;
 }
 
-problem set_registries(settings& s, std::string_view text) {
-  std::vector<std::string> hosts;
+/// What stands between commas, without the blanks around it.
+std::vector<std::string> items_of(std::string_view text) {
+  std::vector<std::string> items;
   while (!text.empty()) {
     auto comma = text.find(',');
-    auto host = text.substr(0, comma);
+    auto item = text.substr(0, comma);
     text = comma == text.npos ? std::string_view{} : text.substr(comma + 1);
-    auto first = host.find_first_not_of(" \t");
-    auto last = host.find_last_not_of(" \t");
-    host = first == host.npos ? std::string_view{} : host.substr(first, last - first + 1);
+    auto first = item.find_first_not_of(" \t");
+    auto last = item.find_last_not_of(" \t");
+    items.emplace_back(first == item.npos ? std::string_view{}
+                                          : item.substr(first, last - first + 1));
+  }
+  return items;
+}
+
+std::string text_of_items(const std::vector<std::string>& items) {
+  std::string text;
+  for (const auto& item : items) {
+    text += (text.empty() ? "" : ", ") + item;
+  }
+  return text;
+}
+
+problem set_registries(settings& s, std::string_view text) {
+  auto hosts = items_of(text);
+  for (const auto& host : hosts) {
     if (host.empty() || host.find_first_of("/ \t") != host.npos) {
       return "must be hosts separated by commas, each HOST or HOST:PORT without a scheme";
     }
-    hosts.emplace_back(host);
   }
   s.import.insecure_registries = std::move(hosts);
   return std::nullopt;
 }
 
-std::string registries_text(const settings& s) {
-  std::string text;
-  for (const auto& host : s.import.insecure_registries) {
-    text += (text.empty() ? "" : ", ") + host;
+problem set_kept_images(settings& s, std::string_view text) {
+  auto names = items_of(text);
+  for (const auto& name : names) {
+    if (name.empty() || name.find_first_of(" \t") != name.npos) {
+      return "must be ids of images or tags, separated by commas";
+    }
   }
-  return text;
+  s.gc.keep = std::move(names);
+  return std::nullopt;
 }
 
 // A member of the settings as a generic lambda.
@@ -239,9 +274,11 @@ void add_import(std::vector<setting>& rows) {
   using std::chrono::seconds;
   rows.push_back(program_row({"import", "skopeo"}, FIELD(import.skopeo),
                              "The program that fetches images from registries."));
-  rows.push_back(setting{"import", "insecure_registries", "HOST or HOST:PORT, separated by commas",
-                         "Registries that are spoken to over plain HTTP; all others need TLS.",
-                         registries_text, set_registries});
+  rows.push_back(
+      setting{"import", "insecure_registries", "HOST or HOST:PORT, separated by commas",
+              "Registries that are spoken to over plain HTTP; all others need TLS.",
+              [](const settings& s) { return text_of_items(s.import.insecure_registries); },
+              set_registries});
   rows.push_back(count_row({"import", "running_max"}, FIELD(import.running_max), 1, 1'000,
                            "Imports that run at once; further ones wait as PENDING."));
   rows.push_back(duration_row({"import", "timeout_max"}, FIELD(import.timeout_max), seconds{1},
@@ -294,6 +331,28 @@ void add_store(std::vector<setting>& rows) {
                           "imports and uploads are answered 507; what runs goes on. 0: off."));
 }
 
+void add_gc(std::vector<setting>& rows) {
+  using std::chrono::seconds;
+  rows.push_back(
+      flag_row({"gc", "enabled"}, FIELD(gc.enabled),
+               "Whether coppice gc deletes images. Otherwise it only shows what it would "
+               "delete, unless it is called with --yes. The daemon never deletes images "
+               "by itself."));
+  rows.push_back(flag_row({"gc", "keep_tagged"}, FIELD(gc.keep_tagged),
+                          "Keep images that have a tag. Otherwise their tags go with them."));
+  rows.push_back(flag_row({"gc", "keep_leaves"}, FIELD(gc.keep_leaves),
+                          "Keep images from which no other that is still there was branched."));
+  rows.push_back(duration_row({"gc", "keep_younger_than"}, FIELD(gc.keep_younger_than), seconds{0},
+                              seconds{3'650ll * 86'400},
+                              "Keep images that were made less than so long ago. 0: no image is "
+                              "kept for its age."));
+  rows.push_back(setting{"gc", "keep", "ids or tags, separated by commas",
+                         "Images to keep, whatever else is said here. A tag stands for the image "
+                         "that has it, in every project.",
+                         [](const settings& s) { return text_of_items(s.gc.keep); },
+                         set_kept_images});
+}
+
 void add_log(std::vector<setting>& rows) {
   rows.push_back(choice_row({"log", "level"}, FIELD(log.level),
                             {"trace", "debug", "info", "warn", "error"},
@@ -314,6 +373,7 @@ std::vector<setting> make_table() {
   add_import(rows);
   add_limits(rows);
   add_events(rows);
+  add_gc(rows);
   add_log(rows);
   return rows;
 }
@@ -354,6 +414,7 @@ std::string_view section_title(std::string_view section) {
       {"import", "Importing images"},
       {"limits", "Limits on what one request may ask for"},
       {"events", "Event logs of operations"},
+      {"gc", "Deleting images that nobody needs any more: coppice gc"},
       {"log", "The log"},
   };
   for (const auto& [name, title] : titles) {

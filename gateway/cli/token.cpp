@@ -134,7 +134,7 @@ void add_token(CLI::App& app, int& status) {
   command
       ->add_option("--permissions", options->request.permissions,
                    "Separated by commas: import, spawn, spawn_disposable, list, cancel, "
-                   "set_image_tag (default: all)")
+                   "set_image_tag, delete_image (default: all)")
       ->delimiter(',')
       ->type_name("NAMES");
   command

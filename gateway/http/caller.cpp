@@ -43,6 +43,7 @@ caller owner_of(proto::TokenRecord::Reader record) {
   grant(record.getMayList(), may_list);
   grant(record.getMayCancel(), may_cancel);
   grant(record.getMaySetImageTag(), may_set_image_tag);
+  grant(record.getMayDeleteImage(), may_delete_image);
   return out;
 }
 

@@ -20,8 +20,9 @@ enum permission : unsigned {
   may_list = 8,
   may_cancel = 16,
   may_set_image_tag = 32,
+  may_delete_image = 64,
 };
-inline constexpr unsigned may_everything = 63;
+inline constexpr unsigned may_everything = 127;
 
 struct caller {
   std::string project;
@@ -35,8 +36,8 @@ struct caller {
 };
 
 /// The names of rights, "import" first; `names[i]` is bit i.
-inline constexpr std::string_view permission_names[] = {"import", "spawn",  "spawn_disposable",
-                                                        "list",   "cancel", "set_image_tag"};
+inline constexpr std::string_view permission_names[] = {
+    "import", "spawn", "spawn_disposable", "list", "cancel", "set_image_tag", "delete_image"};
 
 /// 403, naming the rights of which any would do.
 refusal insufficient(unsigned any_of);

@@ -16,6 +16,7 @@ constexpr route table[] = {
     {"POST", "/v1/images/import", post_import, may_import},
     {"GET", "/v1/images", get_images, may_list},
     {"GET", "/v1/images/{}", get_image, may_list},
+    {"DELETE", "/v1/images/{}", delete_image, may_delete_image},
     {"PATCH", "/v1/images/{}/tag", patch_tag, may_set_image_tag},
     {"DELETE", "/v1/images/{}/tag", delete_tag, may_set_image_tag},
 

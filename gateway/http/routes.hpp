@@ -14,6 +14,7 @@ asio::awaitable<reply> get_whoami(exchange& x);
 
 asio::awaitable<reply> get_images(exchange& x);
 asio::awaitable<reply> get_image(exchange& x);
+asio::awaitable<reply> delete_image(exchange& x);
 asio::awaitable<reply> patch_tag(exchange& x);
 asio::awaitable<reply> delete_tag(exchange& x);
 asio::awaitable<reply> post_import(exchange& x);

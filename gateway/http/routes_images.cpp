@@ -172,6 +172,29 @@ asio::awaitable<reply> get_image(exchange& x) {
   co_return reply{200, json.take()};
 }
 
+/// Ours, not in the contract that clients know. `with_tags` is for `coppice gc`, whose policy may
+/// give up tagged images.
+asio::awaitable<reply> delete_image(exchange& x) {
+  auto id = parse_id(x.params[0], "image");
+  if (id.has_error()) {
+    co_return reply{id.error()};
+  }
+  auto with_tags = x.query().flag("with_tags");
+  if (with_tags.has_error()) {
+    co_return reply{with_tags.error()};
+  }
+  auto request = make_frame<proto::DeleteImage>([&](auto root) {
+    root.setProject(x.who.project);
+    id->to(root.initImage());
+    root.setWithTags(*with_tags);
+  });
+  auto done = co_await x.write<proto::Done>(x.inside().images, std::move(request));
+  if (done.has_error()) {
+    co_return reply{done.error()};
+  }
+  co_return reply{204, {}};
+}
+
 asio::awaitable<reply> patch_tag(exchange& x) {
   auto id = parse_id(x.params[0], "image");
   if (id.has_error()) {

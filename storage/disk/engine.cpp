@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -68,6 +69,11 @@ struct engine::impl {
     return found;
   }
 
+  /// The loop that works on the file of an image itself.
+  lane& of_file(const uuid& image) {
+    return lanes[std::hash<uuid>{}(image) % lanes.size()];
+  }
+
   std::filesystem::path images;
   index_cache cache;
   std::vector<lane> lanes;
@@ -90,7 +96,11 @@ result<std::unique_ptr<engine>> engine::start(std::filesystem::path images,
   state->description = io->description;
   auto count = how.loops != 0 ? how.loops : std::max(1u, std::thread::hardware_concurrency());
   for (unsigned number = 0; number < count; ++number) {
-    auto thread = std::make_unique<loop>(io->is_uring ? make_uring() : make_thread_ring(), number);
+    auto requests = io->is_uring ? make_uring() : make_thread_ring();
+    if (how.wrap_ring) {
+      requests = how.wrap_ring(std::move(requests));
+    }
+    auto thread = std::make_unique<loop>(std::move(requests), number);
     auto work = std::make_unique<shard>(thread->requests(), state->images, state->cache,
                                         how.sealed_files_open_max);
     state->lanes.push_back({std::move(thread), std::move(work)});
@@ -158,6 +168,37 @@ void engine::discard(const uuid& overlay, answer<discarded> then) {
   auto& lane = impl_->of_overlay(overlay, true);
   lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
     storage::start(lane.work->discard(overlay), std::move(then));
+  });
+}
+
+void engine::read_file(const uuid& image, std::uint64_t offset_bytes, std::size_t bytes_max,
+                       answer<file_piece> then) {
+  auto& lane = impl_->of_file(image);
+  lane.thread->post([&lane, image, offset_bytes, bytes_max, then = std::move(then)]() mutable {
+    storage::start(lane.work->read_file(image, offset_bytes, bytes_max), std::move(then));
+  });
+}
+
+void engine::punch(const uuid& image, std::vector<own_extent> clusters,
+                   answer<std::uint64_t> then) {
+  auto& lane = impl_->of_file(image);
+  lane.thread->post(
+      [&lane, image, clusters = std::move(clusters), then = std::move(then)]() mutable {
+        storage::start(lane.work->punch(image, std::move(clusters)), std::move(then));
+      });
+}
+
+void engine::remove_file(const uuid& image, answer<std::uint64_t> then) {
+  impl_->cache.forget(image);
+  auto& mine = impl_->of_file(image);
+  for (auto& lane : impl_->lanes) {
+    if (&lane != &mine) {
+      lane.thread->post([&lane, image]() { lane.work->forget_file(image); });
+    }
+  }
+  mine.thread->post([&mine, image, then = std::move(then)]() mutable {
+    mine.work->forget_file(image);
+    storage::start(mine.work->remove_file(image), std::move(then));
   });
 }
 

@@ -4,6 +4,7 @@
 #include "protocol/uuid.hpp"
 #include "storage/disk/index_cache.hpp"
 #include "storage/disk/seal.hpp"
+#include "storage/ring/ring.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace coppice::storage {
 
@@ -38,6 +40,8 @@ public:
     io_kind io = io_kind::automatic;
     std::size_t sealed_files_open_max = 512; ///< for each loop
     std::size_t index_bytes_max = 256u << 20;
+    /// Puts something between each loop and its ring: recording, faults. Empty: nothing.
+    std::function<std::unique_ptr<ring>(std::unique_ptr<ring>)> wrap_ring;
   };
 
   template <class T>
@@ -93,6 +97,26 @@ public:
 
   /// Drops the overlay and its file, if they are there.
   void discard(const uuid& overlay, answer<discarded> then);
+
+  // -- the files of images (storage/reclaimer.hpp) -----------------------------------------------
+
+  struct file_piece {
+    std::vector<std::byte> bytes; ///< less than asked for at the end of the file
+    std::uint64_t file_bytes = 0; ///< size of the whole
+  };
+
+  /// A part of a sealed file as it lies on disk. not_found.
+  void read_file(const uuid& image, std::uint64_t offset_bytes, std::size_t bytes_max,
+                 answer<file_piece> then);
+
+  /// Gives back clusters of a deleted image's file (their `file` and `count`), which read as zeros
+  /// from then on; everything else stays where it is. Answers by how many bytes the file became
+  /// smaller on disk; again and again is fine. not_found.
+  void punch(const uuid& image, std::vector<own_extent> clusters, answer<std::uint64_t> then);
+
+  /// Removes the file of an image that nothing needs any more and forgets what is known of it.
+  /// Answers what it took on disk; 0 where there was none.
+  void remove_file(const uuid& image, answer<std::uint64_t> then);
 
   /// The index of a new image that was made elsewhere (an import).
   void put_index(const uuid& image, std::shared_ptr<const block_index> index);

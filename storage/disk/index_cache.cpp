@@ -23,11 +23,20 @@ result<std::shared_ptr<const block_index>> index_cache::get(const uuid& image) {
   if (auto known = find(image)) {
     return known;
   }
-  return read(image, false);
+  return read(image, as::image);
 }
 
-result<std::shared_ptr<const block_index>> index_cache::read(const uuid& image,
-                                                             bool is_checkpoint) {
+result<std::shared_ptr<const block_index>> index_cache::get_in_passing(const uuid& image) {
+  {
+    std::lock_guard lock{mutex_};
+    if (auto known = entries_.find(image); known != entries_.end()) {
+      return known->second.index;
+    }
+  }
+  return read(image, as::passing);
+}
+
+result<std::shared_ptr<const block_index>> index_cache::read(const uuid& image, as wanted) {
   // Without the lock: two threads may read the same, and the second finds it there.
   auto record = load_(image);
   if (record.has_error()) {
@@ -37,13 +46,13 @@ result<std::shared_ptr<const block_index>> index_cache::read(const uuid& image,
   auto checkpoint = uuid::from(view->getCheckpoint());
   std::shared_ptr<const block_index> below;
   if (checkpoint) {
-    if (is_checkpoint) {
+    if (wanted == as::checkpoint) {
       return fail(ec::damaged, "the index of image " + image.text() +
                                    " is no checkpoint, though others stand on it");
     }
     below = find(checkpoint);
     if (!below) {
-      auto loaded = read(checkpoint, true);
+      auto loaded = read(checkpoint, as::checkpoint);
       if (loaded.has_error()) {
         return loaded.error();
       }
@@ -57,7 +66,9 @@ result<std::shared_ptr<const block_index>> index_cache::read(const uuid& image,
   if (decoded.has_error()) {
     return decoded.error();
   }
-  put(image, *decoded);
+  if (wanted != as::passing) {
+    put(image, *decoded);
+  }
   return *decoded;
 }
 

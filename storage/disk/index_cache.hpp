@@ -7,6 +7,7 @@
 #include "storage/disk/block_index.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -29,6 +30,10 @@ public:
   /// not_found, damaged: as the catalog or the index says.
   result<std::shared_ptr<const block_index>> get(const uuid& image);
 
+  /// The same for a look at many images in passing: does not push out what is used, and keeps no
+  /// more than checkpoints.
+  result<std::shared_ptr<const block_index>> get_in_passing(const uuid& image);
+
   /// A new image, whose record is about to be committed.
   void put(const uuid& image, std::shared_ptr<const block_index> index);
 
@@ -44,7 +49,8 @@ private:
   };
 
   std::shared_ptr<const block_index> find(const uuid& image);
-  result<std::shared_ptr<const block_index>> read(const uuid& image, bool is_checkpoint);
+  enum class as : std::uint8_t { image, checkpoint, passing };
+  result<std::shared_ptr<const block_index>> read(const uuid& image, as wanted);
 
   load load_;
   std::size_t bytes_max_;

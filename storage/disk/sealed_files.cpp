@@ -47,17 +47,25 @@ void sealed_files::give_back(const uuid& image) {
   auto& e = entries_.at(image);
   if (--e.users == 0) {
     e.place = unused_.insert(unused_.end(), image);
+    if (e.is_forgotten) {
+      forget(image);
+    }
     close_unused_down_to(open_max_);
   }
 }
 
 void sealed_files::forget(const uuid& image) {
   auto known = entries_.find(image);
-  if (known != entries_.end() && known->second.users == 0) {
-    ::close(known->second.fd);
-    unused_.erase(known->second.place);
-    entries_.erase(known);
+  if (known == entries_.end()) {
+    return;
   }
+  if (known->second.users != 0) {
+    known->second.is_forgotten = true;
+    return;
+  }
+  ::close(known->second.fd);
+  unused_.erase(known->second.place);
+  entries_.erase(known);
 }
 
 void sealed_files::close_unused_down_to(std::size_t count) {

@@ -54,7 +54,7 @@ public:
 
   task<result<lease>> open(uuid image);
 
-  /// Closes it unless it is in use: the file is about to be removed.
+  /// Closes it, at the end of its use: the file is about to be removed.
   void forget(const uuid& image);
 
   std::size_t open_count() const {
@@ -65,6 +65,7 @@ private:
   struct entry {
     int fd = -1;
     std::size_t users = 0;
+    bool is_forgotten = false;
     std::list<uuid>::iterator place; ///< in unused_, while users is 0
   };
 

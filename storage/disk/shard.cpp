@@ -50,23 +50,6 @@ private:
   slot& of_;
 };
 
-class shard::visit {
-public:
-  explicit visit(shard& of) : of_{of} {
-    ++of_.visits_;
-  }
-  ~visit() {
-    if (--of_.visits_ == 0 && of_.stopping_) {
-      std::exchange(of_.stopping_, nullptr).resume();
-    }
-  }
-  visit(const visit&) = delete;
-  visit& operator=(const visit&) = delete;
-
-private:
-  shard& of_;
-};
-
 shard::shard(ring& on, std::filesystem::path images, index_cache& indexes,
              std::size_t files_open_max)
     : ring_{on}, images_{std::move(images)}, indexes_{indexes}, files_{on, images_, files_open_max},
@@ -74,6 +57,10 @@ shard::shard(ring& on, std::filesystem::path images, index_cache& indexes,
 
 std::filesystem::path shard::overlay_file(const uuid& id) const {
   return images_ / (id.text() + ".overlay");
+}
+
+std::filesystem::path shard::image_file(const uuid& id) const {
+  return images_ / (id.text() + ".qcow2");
 }
 
 void shard::open_slot(engine::slot_number number, int socket) {
@@ -153,8 +140,8 @@ task<result<sealed_image>> shard::seal(uuid overlay_id) {
   auto taken = std::move(known->second);
   disks_.erase(known);
   co_await detach(taken);
-  auto image_file = images_ / (overlay_id.text() + ".qcow2");
-  auto sealed = co_await storage::seal(ring_, *taken.content, taken.parent, image_file, names_);
+  auto sealed =
+      co_await storage::seal(ring_, *taken.content, taken.parent, image_file(overlay_id), names_);
   if (sealed && sealed->index) {
     indexes_.put(overlay_id, sealed->index);
   } else {

@@ -9,9 +9,11 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace coppice::storage {
@@ -28,6 +30,15 @@ public:
   task<result<sealed_image>> seal(uuid overlay_id);
   task<result<engine::discarded>> discard(uuid overlay_id);
 
+  // What engine.hpp says of them; `forget_file` is told to every shard.
+  task<result<engine::file_piece>> read_file(uuid image, std::uint64_t offset_bytes,
+                                             std::size_t bytes_max);
+  task<result<std::uint64_t>> punch(uuid image, std::vector<own_extent> clusters);
+  task<result<std::uint64_t>> remove_file(uuid image);
+  void forget_file(const uuid& image) {
+    files_.forget(image);
+  }
+
   /// Closes every slot and waits until nothing is in the air.
   task<void> stop();
 
@@ -39,6 +50,7 @@ private:
   };
 
   std::filesystem::path overlay_file(const uuid& id) const;
+  std::filesystem::path image_file(const uuid& id) const;
   struct slot {
     std::unique_ptr<nbd_connection> connection;
     bool is_closed = false;            ///< its guest is gone, or close() has ended
@@ -50,7 +62,22 @@ private:
   class closed;
 
   /// A task that is under way.
-  class visit;
+  class visit {
+  public:
+    explicit visit(shard& of) : of_{of} {
+      ++of_.visits_;
+    }
+    ~visit() {
+      if (--of_.visits_ == 0 && of_.stopping_) {
+        std::exchange(of_.stopping_, nullptr).resume();
+      }
+    }
+    visit(const visit&) = delete;
+    visit& operator=(const visit&) = delete;
+
+  private:
+    shard& of_;
+  };
 
   /// Takes the disk from its slot.
   task<void> detach(disk& from);

@@ -34,6 +34,7 @@ catalog_writer_actor::behavior_type writer_double(catalog_writer_actor::pointer,
       [done](const frame<proto::FinishOperation>&) { return done(); },
       [](const frame<proto::SetTag>&) { return make_frame<proto::ImageRow>(); },
       [done](const frame<proto::RemoveTag>&) { return done(); },
+      [](const frame<proto::DeleteImage>&) { return make_frame<proto::ImageDeleted>(); },
       [](const frame<proto::PutFile>&) { return make_frame<proto::FileRecord>(); },
       [s](const frame<proto::TrimEvents>& m) -> caf::result<frame<proto::EventsTrimmed>> {
         auto v = m.view();

@@ -99,6 +99,7 @@ inline images_actor::behavior_type images_double(images_actor::pointer, std::sha
       [](const frame<proto::InspectClose>&) {
         // nop
       },
+      [](const frame<proto::DeleteImage>&) { return make_frame<proto::Done>(); },
       [](const frame<proto::ImageIdle>&) {
         // nop
       },

@@ -239,6 +239,7 @@ catalog_writer_actor::behavior_type writer(catalog_writer_actor::pointer, inside
         in->removed_tags.push_back(tag);
         return make_frame<proto::Done>();
       },
+      [](const frame<proto::DeleteImage>&) { return make_frame<proto::ImageDeleted>(); },
       [in](const frame<proto::PutFile>& f) {
         std::scoped_lock lock{in->mutex};
         auto v = f.view();
@@ -348,6 +349,20 @@ frame<proto::InspectChunk> inspect_next(inside_double& in, std::uint64_t session
   });
 }
 
+caf::result<frame<proto::Done>> delete_image(inside_double& in, proto::DeleteImage::Reader r) {
+  auto found = find_image(in.image_table, r.getProject().cStr(), uuid::from(r.getImage()));
+  if (found == in.image_table.end()) {
+    return nothing();
+  }
+  if (!found->tags.empty() && !r.getWithTags()) {
+    return make_error(ec::conflict,
+                      "image " + found->id.text() + " has the tag " + found->tags.front());
+  }
+  in.deleted_images.push_back(found->id);
+  in.image_table.erase(found);
+  return make_frame<proto::Done>();
+}
+
 images_actor::behavior_type images_double(images_actor::pointer, inside_double* in) {
   return {
       [](const frame<proto::PinImage>&) { return make_frame<proto::ImageRow>(); },
@@ -365,6 +380,10 @@ images_actor::behavior_type images_double(images_actor::pointer, inside_double* 
         in->inspect_offsets.erase(f.view()->getSession());
         ++in->inspect_closes;
         in->asked.notify_all();
+      },
+      [in](const frame<proto::DeleteImage>& f) {
+        std::scoped_lock lock{in->mutex};
+        return delete_image(*in, *f.view());
       },
       [](const frame<proto::ImageIdle>&) {},
   };
@@ -454,12 +473,13 @@ inside_double::~inside_double() {
 }
 
 void inside_double::add_token(const std::string& token, const std::string& project, bool may_spawn,
-                              bool may_list) {
+                              bool may_list, bool may_delete_image) {
   auto record = make_frame<proto::TokenRecord>([&](auto root) {
     uuid::random().to(root.initId());
     root.setProject(project);
     root.setMaySpawn(may_spawn);
     root.setMayList(may_list);
+    root.setMayDeleteImage(may_delete_image);
   });
   std::scoped_lock lock{mutex};
   tokens[sha256_of(token)] = record;

@@ -57,7 +57,7 @@ public:
 
   /// A token of `project` with the given rights; bits as in the record, all by default.
   void add_token(const std::string& text, const std::string& project, bool may_spawn = true,
-                 bool may_list = true);
+                 bool may_list = true, bool may_delete_image = true);
   uuid add_image(const std::string& project, std::vector<std::string> tags);
   /// An operation in the catalog, edited by `fill`.
   uuid add_operation(const std::string& project,
@@ -88,6 +88,7 @@ public:
   std::vector<frame<proto::ListImages>> image_listings;
   std::vector<frame<proto::ListOperations>> operation_listings;
   std::vector<std::string> removed_tags;
+  std::vector<uuid> deleted_images;
   std::map<std::uint64_t, std::string> uploads;
   std::uint64_t appends = 0;
   std::uint64_t aborted_uploads = 0;

@@ -123,6 +123,40 @@ BOOST_AUTO_TEST_CASE(odd_filters_are_empty_pages_and_bad_bounds_are_400) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(images_are_deleted) {
+  auto id = inside.add_image("default", {});
+  auto tagged = inside.add_image("default", {"busybox:latest"});
+  auto foreign = inside.add_image("other", {});
+  auto client = this->client();
+  auto path_of = [](const uuid& image) {
+    return "/v1/images/" + image.text();
+  };
+  auto answer = client.request("DELETE", path_of(id));
+  BOOST_TEST(answer.status == 204u);
+  BOOST_TEST(answer.body.empty());
+  BOOST_TEST(client.request("DELETE", path_of(id)).status == 404u);
+  BOOST_TEST(client.request("DELETE", path_of(foreign)).status == 404u);
+  BOOST_TEST(client.request("DELETE", "/v1/images/nonsense").status == 404u);
+  answer = client.request("DELETE", path_of(tagged));
+  BOOST_TEST(answer.status == 409u);
+  BOOST_TEST(mentions(error_of(answer), "busybox:latest"));
+  BOOST_TEST(client.request("DELETE", path_of(tagged) + "?with_tags=maybe").status == 400u);
+  BOOST_TEST(client.request("DELETE", path_of(tagged) + "?with_tags=true").status == 204u);
+  BOOST_TEST((inside.deleted_images == std::vector{id, tagged}));
+  answer = client.request("POST", path_of(foreign), "{}");
+  BOOST_TEST(answer.status == 405u);
+  BOOST_TEST(answer.header("Allow") == "GET, HEAD, DELETE");
+}
+
+BOOST_AUTO_TEST_CASE(deleting_an_image_needs_its_own_right) {
+  inside.add_token("old", "default", true, true, false);
+  auto id = inside.add_image("default", {});
+  auto answer = client("old").request("DELETE", "/v1/images/" + id.text());
+  BOOST_TEST(answer.status == 403u);
+  BOOST_TEST(mentions(error_of(answer), "delete_image"));
+  BOOST_TEST(inside.deleted_images.empty());
+}
+
 BOOST_AUTO_TEST_CASE(tags_are_set_and_removed) {
   auto id = inside.add_image("default", {}).text();
   auto client = this->client();

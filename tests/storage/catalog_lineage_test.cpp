@@ -32,6 +32,32 @@ struct lineage_fixture : catalog_fixture {
     write([&](catalog::transaction& t) { REQUIRE_OK(put_in(t, id, parent, checkpoint)); });
   }
 
+  static frame<proto::OperationRecord> run_record(std::uint64_t id, std::uint64_t image,
+                                                  proto::OperationStatus status) {
+    return make_frame<proto::OperationRecord>([&](proto::OperationRecord::Builder to) {
+      operation_of{.id = id, .created = 100, .status = status}.fill(to);
+      id_number(image).to(to.getRequest().getInstance().initImage());
+    });
+  }
+
+  void put_run(std::uint64_t id, std::uint64_t image, proto::OperationStatus status) {
+    write([&](catalog::transaction& t) {
+      REQUIRE_OK(t.put_operation(*run_record(id, image, status).view()));
+    });
+  }
+
+  static frame<proto::FinishOperation> ended_run(std::uint64_t id, std::uint64_t image) {
+    return make_frame<proto::FinishOperation>([&](proto::FinishOperation::Builder to) {
+      to.setRecord(*run_record(id, image, proto::OperationStatus::CANCELLED).view());
+    });
+  }
+
+  void finish_run(std::uint64_t id, std::uint64_t image) {
+    write([&](catalog::transaction& t) {
+      REQUIRE_OK(t.finish_operation(*ended_run(id, image).view()));
+    });
+  }
+
   void remove(std::uint64_t id) {
     write([&](catalog::transaction& t) { REQUIRE_OK(t.delete_image("default", id_number(id))); });
   }
@@ -164,6 +190,96 @@ BOOST_AUTO_TEST_CASE(an_image_with_a_tag_or_of_another_project_is_not_deleted) {
   BOOST_CHECK(failed_with(t->delete_image("default", id_number(1)), ec::not_found));
   REQUIRE_OK(t->commit());
   CHECK_SAME(images([](auto) {}), strings{});
+}
+
+BOOST_AUTO_TEST_CASE(tags_go_with_an_image_where_that_is_wanted) {
+  put(1, 0, 0);
+  tag(1, "a");
+  tag(1, "b");
+  write([](catalog::transaction& t) {
+    REQUIRE_OK(t.delete_image("default", id_number(1), with_tags::yes));
+  });
+  BOOST_CHECK_EQUAL(tagged("a"), 0);
+  CHECK_SAME(images([](auto) {}), strings{});
+  put(2, 0, 0);
+  tag(2, "a");
+  BOOST_CHECK_EQUAL(tagged("a"), 2);
+}
+
+BOOST_AUTO_TEST_CASE(an_image_is_not_deleted_before_its_operations_have_ended) {
+  put(1, 0, 0);
+  put(2, 0, 0);
+  put_run(50, 1, proto::OperationStatus::PENDING);
+  put_run(51, 1, proto::OperationStatus::PENDING);
+  BOOST_CHECK(c->is_in_use(id_number(1)));
+  BOOST_CHECK(!c->is_in_use(id_number(2)));
+  auto refused = [&]() {
+    auto t = c->begin();
+    REQUIRE_OK(t);
+    auto answer = t->delete_image("default", id_number(1), with_tags::yes);
+    return failed_with(answer, ec::conflict);
+  };
+  BOOST_CHECK(refused());
+  put_run(50, 1, proto::OperationStatus::ASSIGNED);
+  put_run(51, 1, proto::OperationStatus::EXECUTING);
+  BOOST_CHECK(refused());
+  reopen();
+  finish_run(50, 1);
+  BOOST_CHECK(refused());
+  {
+    auto t = c->begin(); // ends 51 and deletes in one transaction, in this order only
+    REQUIRE_OK(t);
+    BOOST_CHECK(failed_with(t->delete_image("default", id_number(1)), ec::conflict));
+    REQUIRE_OK(t->finish_operation(*ended_run(51, 1).view()));
+    REQUIRE_OK(t->delete_image("default", id_number(1)));
+    REQUIRE_OK(t->commit());
+  }
+  BOOST_CHECK(!c->is_in_use(id_number(1)));
+}
+
+BOOST_AUTO_TEST_CASE(an_operation_does_not_succeed_with_a_deleted_image) {
+  put(1, 0, 0);
+  catalog_fixture::put(operation_of{.id = 50, .kind = proto::OperationKind::IMAGE_IMPORT});
+  remove(1);
+  auto end_as = [](proto::OperationStatus status) {
+    return make_frame<proto::FinishOperation>([&](proto::FinishOperation::Builder to) {
+      operation_of{.id = 50,
+                   .status = status,
+                   .kind = proto::OperationKind::IMAGE_IMPORT,
+                   .result_image = status == proto::OperationStatus::SUCCESS ? 1u : 0u}
+          .fill(to.initRecord());
+    });
+  };
+  auto t = c->begin();
+  REQUIRE_OK(t);
+  BOOST_CHECK(failed_with(t->finish_operation(*end_as(proto::OperationStatus::SUCCESS).view()),
+                          ec::not_found));
+  REQUIRE_OK(t->finish_operation(*end_as(proto::OperationStatus::FAILED).view()));
+}
+
+BOOST_AUTO_TEST_CASE(a_deletion_names_the_files_that_it_concerns) {
+  // 1 ─ 2 ─ 3 ─ 4      6 stands on 1
+  //       └ 5
+  put(1, 0, 0);
+  put(2, 1, 1);
+  put(3, 2, 1);
+  put(4, 3, 1);
+  put(5, 2, 1);
+  put(6, 1, 1);
+  auto check = [&](std::uint64_t id, const numbers& gone, const numbers& dead_ones) {
+    write([&](catalog::transaction& t) {
+      auto done = t.delete_image("default", id_number(id));
+      REQUIRE_OK(done);
+      CHECK_SAME(numbers_of(done->gone), gone);
+      CHECK_SAME(numbers_of(done->dead), dead_ones);
+    });
+  };
+  check(2, {}, {2}); // above it is 1, which is live and sees what 2 saw of it
+  check(1, {}, {1});
+  check(3, {}, {3, 2, 1});
+  check(4, {4, 3}, {2, 1});
+  check(6, {6}, {1});
+  check(5, {5, 2, 1}, {});
 }
 
 BOOST_AUTO_TEST_CASE(a_file_stays_until_no_other_stands_on_it) {
@@ -387,6 +503,57 @@ BOOST_AUTO_TEST_CASE(the_images_of_version_1_get_their_files) {
   remove(3);
   CHECK_SAME(dead(), numbers{});
   BOOST_CHECK(!has_file(1));
+}
+
+BOOST_AUTO_TEST_CASE(the_operations_and_files_of_version_2_hold_their_images_and_blobs) {
+  put(1, 0, 0);
+  put_run(50, 1, proto::OperationStatus::EXECUTING);
+  put_run(51, 1, proto::OperationStatus::PENDING);
+  finish_run(51, 1);
+  const std::string digest(32, 'd');
+  write([&](catalog::transaction& t) {
+    for (const char* project : {"default", "other"}) {
+      auto request = make_frame<proto::PutFile>([&](proto::PutFile::Builder to) {
+        auto record = to.initRecord();
+        uuid::random().to(record.initId());
+        record.setProject(project);
+        record.setSha256({reinterpret_cast<const kj::byte*>(digest.data()), digest.size()});
+      });
+      REQUIRE_OK(t.put_file(*request.view()));
+    }
+  });
+  catalog::sha256 known{};
+  known.fill('d');
+  BOOST_CHECK(c->has_blob(known).value());
+  BOOST_CHECK(!c->has_blob({}).value());
+  c.reset();
+  {
+    auto env = lmdb::environment::open(folder.path / "catalog", {1u << 30, 32, 16});
+    REQUIRE_OK(env);
+    auto t = lmdb::transaction::begin(*env, lmdb::mode::write);
+    REQUIRE_OK(t);
+    for (const auto& [name, key] :
+         {std::pair<const char*, std::string>{"image_users",
+                                              keys::of(id_number(1)) + keys::of(id_number(50))},
+          {"blob_users", digest + "default"},
+          {"blob_users", digest + "other"}}) {
+      auto table = t->open_table(name);
+      REQUIRE_OK(table);
+      BOOST_REQUIRE(t->has(*table, key));
+      t->erase(*table, key);
+      lmdb::cursor at{*t, *table};
+      BOOST_CHECK(name == std::string{"blob_users"} || !at.seek(std::string(1, '\0')));
+    }
+    auto meta = t->open_table("meta");
+    REQUIRE_OK(meta);
+    t->put(*meta, "schema", keys::big_endian(2));
+    REQUIRE_OK(t->commit());
+  }
+  c = open();
+  BOOST_CHECK(c->is_in_use(id_number(1)));
+  BOOST_CHECK(c->has_blob(known).value());
+  finish_run(50, 1);
+  BOOST_CHECK(!c->is_in_use(id_number(1)));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

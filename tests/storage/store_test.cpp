@@ -123,12 +123,27 @@ BOOST_FIXTURE_TEST_CASE(leftovers_are_removed_and_recorded_images_are_not, opene
   write_at(state / "images" / "precious.overlay", 0, bytes_of("not ours"));
   write_at(files->overlay_path(uuid::random()).string() + ".raw", 0, bytes_of("of an import"));
   std::set<uuid> asked;
-  auto removed = files->remove_leftovers([&](const uuid& image) {
-    asked.insert(image);
-    return image == kept;
-  });
+  const std::string known_blob(64, 'a');
+  const std::string lost_blob(64, '7');
+  write_at(state / "blobs" / known_blob, 0, bytes_of("known"));
+  write_at(state / "blobs" / lost_blob, 0, bytes_of("lost"));
+  write_at(state / "blobs" / std::string(64, 'A'), 0, bytes_of("not ours"));
+  std::set<int> asked_for_blobs;
+  auto removed = files->remove_leftovers(
+      [&](const uuid& image) {
+        asked.insert(image);
+        return image == kept;
+      },
+      [&](const store::sha256& digest) {
+        asked_for_blobs.insert(digest[31]);
+        return digest[0] == 0xaa;
+      });
   BOOST_REQUIRE(removed);
-  BOOST_TEST(*removed == 5u);
+  BOOST_TEST(*removed == 6u);
+  BOOST_CHECK((asked_for_blobs == std::set<int>{0xaa, 0x77}));
+  BOOST_CHECK(std::filesystem::exists(state / "blobs" / known_blob));
+  BOOST_CHECK(!std::filesystem::exists(state / "blobs" / lost_blob));
+  BOOST_CHECK(std::filesystem::exists(state / "blobs" / std::string(64, 'A')));
   BOOST_CHECK((asked == std::set<uuid>{kept, unrecorded}));
   BOOST_CHECK(std::filesystem::exists(files->image_path(kept)));
   BOOST_CHECK(!std::filesystem::exists(files->image_path(unrecorded)));

@@ -1,4 +1,5 @@
 #include "protocol/limits.hpp"
+#include "storage/blobs.hpp"
 #include "storage/error.hpp"
 #include "storage/file.hpp"
 #include "storage/qcow2/reader.hpp"
@@ -33,7 +34,11 @@ result<recovered> recover(const fs::path& root) {
   out.records = std::move(*records);
   auto* known = out.records.get();
   auto removed =
-      out.files->remove_leftovers([known](const uuid& id) { return known->has_image_file(id); });
+      out.files->remove_leftovers([known](const uuid& id) { return known->has_image_file(id); },
+                                  [known](const store::sha256& digest) {
+                                    auto has = known->has_blob(digest);
+                                    return !has || *has;
+                                  });
   if (!removed) {
     return removed.error();
   }
@@ -154,6 +159,14 @@ std::string store_at_work::judge_files(const recovered& found) {
       if (!image || name != image->text() + ".qcow2" || !found.records->has_image_file(*image)) {
         return "left over: " + std::string{folder} + "/" + name;
       }
+    }
+  }
+  for (const auto& each : fs::directory_iterator{found.root / "blobs"}) {
+    auto name = each.path().filename().string();
+    auto digest = blobs::digest_of(name);
+    if (auto known = digest ? found.records->has_blob(*digest) : result<bool>{false};
+        !known || !*known) {
+      return "left over: blobs/" + name;
     }
   }
   return {};

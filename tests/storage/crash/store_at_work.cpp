@@ -1,9 +1,7 @@
 #include "tests/storage/crash/store_at_work.hpp"
 
 #include "protocol/limits.hpp"
-#include "storage/disk/reclaim.hpp"
 #include "storage/file.hpp"
-#include "storage/qcow2/sealed_file.hpp"
 #include "tests/storage/crash/recording_ring.hpp"
 
 #include <fcntl.h>
@@ -60,16 +58,28 @@ void store_at_work::open() {
   records_ = std::move(*records);
   indexes_ = std::make_unique<index_cache>(
       [this](const uuid& image) { return records_->get_index(image); }, 64u << 20);
-  auto made = disk_fixture::default_ring();
-  if (trace_ != nullptr) {
-    made = std::make_unique<recording_ring>(std::move(made), *trace_);
-  }
-  ring_ = std::move(made);
+  auto recorded = [this](std::unique_ptr<ring> made) -> std::unique_ptr<ring> {
+    if (trace_ == nullptr) {
+      return made;
+    }
+    return std::make_unique<recording_ring>(std::move(made), *trace_);
+  };
+  ring_ = recorded(disk_fixture::default_ring());
+  engine::options how;
+  how.loops = 1;
+  how.wrap_ring = recorded;
+  auto disks = engine::start(
+      root_ / "images", [this](const uuid& image) { return records_->get_index(image); }, how);
+  require(disks);
+  disks_ = std::move(*disks);
+  space_ = std::make_unique<reclaimer>(records_, disks_);
   sealed_ = std::make_unique<sealed_files>(*ring_, root_ / "images", 16);
   names_ = std::make_unique<directory_sync>(*ring_, (root_ / "images").string());
 }
 
 void store_at_work::close() {
+  space_.reset();
+  disks_.reset();
   names_.reset();
   sealed_.reset();
   ring_.reset();
@@ -139,7 +149,6 @@ store_at_work::run(const std::vector<std::pair<uuid, change>>& runs) {
     if (parent) {
       made = images_.at(parent);
     }
-    parents_[id] = parent;
     disks.push_back(std::make_unique<overlay>(
         *ring_, *sealed_, below,
         overlay::place{id, files_->overlay_path(id), limits::disk_bytes, 1ull << 30}));
@@ -321,45 +330,23 @@ void store_at_work::remove_image(const uuid& image) {
   told("image " + image.text(), {}); // from here on it may go
   auto t = records_->begin();
   require(t);
-  require(t->delete_image(project, image));
+  auto deleted = t->delete_image(project, image, with_tags::no);
+  require(deleted);
   require(t->commit());
   told("image " + image.text(), [image](const recovered& found) {
     return found.records->has_image(image) ? "it was deleted and is back" : std::string{};
   });
-  for (auto at = image; at && !records_->has_image_file(at); at = parents_[at]) {
-    indexes_->forget(at);
-    sealed_->forget(at);
-    require(io::run(*ring_, io::remove(*ring_, files_->image_path(at).string())));
+  for (const auto& gone : deleted->gone) {
+    indexes_->forget(gone);
+    sealed_->forget(gone);
+    require(space_->remove(gone));
   }
 }
 
 void store_at_work::reclaim(const uuid& image) {
-  auto path = files_->image_path(image);
-  auto bytes = qcow2::open_bytes(path);
-  require(bytes);
-  auto content = qcow2::read_sealed(**bytes);
-  require(content);
-  file_family family;
-  family.children_of = [&](const uuid& of) {
-    return records_->list_child_files(of);
-  };
-  family.is_live = [&](const uuid& of) {
-    return records_->has_image(of);
-  };
-  family.index_of = [&](const uuid& of) {
-    return indexes_->get(of);
-  };
-  auto unseen = unseen_clusters(image, content->own, family);
-  require(unseen);
-  BOOST_REQUIRE(!unseen->empty());
-  auto name = path.string();
-  auto fd = io::run(*ring_, io::open(*ring_, name, O_RDWR));
-  require(fd);
-  for (const auto& e : *unseen) {
-    require(io::run(*ring_, io::punch_hole(*ring_, *fd, std::uint64_t{e.file} * cluster_bytes,
-                                           std::uint64_t{e.count} * cluster_bytes, name)));
-  }
-  io::run(*ring_, io::close(*ring_, *fd));
+  auto freed = space_->punch(image);
+  require(freed);
+  BOOST_REQUIRE_GT(*freed, 0u);
 }
 
 void store_at_work::write_events(const uuid& operation, unsigned count) {

@@ -2,9 +2,11 @@
 
 #include "protocol/frame.hpp"
 #include "storage/catalog.hpp"
+#include "storage/disk/engine.hpp"
 #include "storage/disk/index_cache.hpp"
 #include "storage/disk/overlay.hpp"
 #include "storage/disk/seal.hpp"
+#include "storage/reclaimer.hpp"
 #include "storage/store.hpp"
 #include "tests/storage/crash/trace.hpp"
 #include "tests/storage/disk_fixture.hpp"
@@ -120,13 +122,14 @@ private:
   std::filesystem::path root_;
   trace* trace_ = nullptr;
   std::unique_ptr<store> files_;
-  std::unique_ptr<catalog> records_;
+  std::shared_ptr<catalog> records_;
+  std::shared_ptr<engine> disks_; ///< for the reclaimer
+  std::unique_ptr<reclaimer> space_;
   std::unique_ptr<index_cache> indexes_;
   std::unique_ptr<ring> ring_;
   std::unique_ptr<sealed_files> sealed_;
   std::unique_ptr<directory_sync> names_;
   std::map<uuid, image_content> images_;
-  std::map<uuid, uuid> parents_;
   std::vector<std::pair<std::string, claim>> notes_;
   std::int64_t now_ = 1000;
 };
