@@ -90,16 +90,16 @@ int inspect_worker() {
 } // namespace
 
 void add_workers(CLI::App& app, int& status) {
-  auto* import = app.add_subcommand("import-worker", "Internal")->group("");
+  // clang-format takes a line that begins with `import` for a module's.
+  auto* import_command = app.add_subcommand("import-worker", "Internal")->group("");
   auto work = std::make_shared<import_work>();
-  import->add_option("--layout", work->layout)->required();
-  import->add_option("--out", work->out)->required();
-  import->add_option("--content-bytes-max", work->content_bytes_max)->required();
-  import->callback([work, &status]() { status = import_worker(*work);
-});
+  import_command->add_option("--layout", work->layout)->required();
+  import_command->add_option("--out", work->out)->required();
+  import_command->add_option("--content-bytes-max", work->content_bytes_max)->required();
+  import_command->callback([work, &status]() { status = import_worker(*work); });
 
-auto* inspect = app.add_subcommand("inspect-worker", "Internal") -> group("");
-inspect->callback([&status]() { status = inspect_worker(); });
-} // namespace coppice::cli
+  auto* inspect_command = app.add_subcommand("inspect-worker", "Internal")->group("");
+  inspect_command->callback([&status]() { status = inspect_worker(); });
+}
 
 } // namespace coppice::cli
