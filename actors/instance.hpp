@@ -66,26 +66,27 @@ public:
 private:
   using time_point = caf::actor_clock::time_point;
 
-  // -- the way ---------------------------------------------------------------------------------
+  // -- the way (instance.cpp) --------------------------------------------------------------------
   void queue();
   void pin();
   void attach();
   void boot();
-  void order(const frame<proto::VmReady>& ready);
-  void send_files(capnp::uint index, std::uint64_t offset);
-  void send_stdin(std::size_t offset);
   void close();
   void seal();
   void succeed();
 
-  // -- from the guest --------------------------------------------------------------------------
+  // -- to and from the guest (instance_guest.cpp) ------------------------------------------------
+  void order(const frame<proto::VmReady>& ready);
+  void send_files(capnp::uint index, std::uint64_t offset);
+  void send_stdin(std::size_t offset);
+  void send_to_guest(const frame<proto::ToGuest>& message, std::function<void()> then);
   caf::result<frame<proto::Done>> guest_said(const frame<proto::FromGuest>& message);
   void started(proto::FromGuest::Started::Reader message);
   void output(const frame<proto::FromGuest>& message);
   void exited(proto::FromGuest::Exited::Reader message);
   void finished(proto::FromGuest::Finished::Reader message);
 
-  // -- the end ---------------------------------------------------------------------------------
+  // -- the end (instance_end.cpp) ----------------------------------------------------------------
   void fail(const std::string& text);
   void abort();
   void tell_failure();
@@ -98,13 +99,16 @@ private:
   void blame_disk(const frame<proto::OverlayDiscarded>& gone);
   std::string beyond_limit(const std::string& trouble) const;
 
+  // -- for all of them ---------------------------------------------------------------------------
+  static proto::RunRequest::Reader request_of(proto::OperationRecord::Reader record) {
+    return record.getRequest().getInstance();
+  }
   /// Whether an answer of `stage` is still wanted: no abort or failure came in between.
   bool at(instance_stage stage) const {
     return stage_ == stage;
   }
   /// Ends the phase that began at the last call and gives its length.
   std::uint64_t lap_us();
-  void send_to_guest(const frame<proto::ToGuest>& message, std::function<void()> then);
   void arm_deadline(std::chrono::milliseconds delay, std::string text);
 
   work_actor::stateful_pointer<instance_state> self_;

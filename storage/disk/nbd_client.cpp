@@ -81,18 +81,18 @@ result<void> nbd_client::shake_hands() {
   if (auto got = receive(hello); got.has_error()) {
     return got;
   }
-  if (nbd::load<std::uint64_t>(hello, 0) != nbd::init_magic ||
-      nbd::load<std::uint64_t>(hello, 8) != nbd::option_magic) {
+  if (load_be<std::uint64_t>(hello, 0) != nbd::init_magic ||
+      load_be<std::uint64_t>(hello, 8) != nbd::option_magic) {
     return broken("is none");
   }
   // Client flags, then one option: NBD_OPT_GO with the name and no wish for information.
   constexpr std::uint32_t data_bytes = 4 + export_name.size() + 2;
   std::array<std::byte, 4 + 16 + data_bytes> out{};
-  nbd::store<std::uint32_t>(out, 0, nbd::flag_fixed_newstyle | nbd::flag_no_zeroes);
-  nbd::store<std::uint64_t>(out, 4, nbd::option_magic);
-  nbd::store<std::uint32_t>(out, 12, static_cast<std::uint32_t>(nbd::option::go));
-  nbd::store<std::uint32_t>(out, 16, data_bytes);
-  nbd::store<std::uint32_t>(out, 20, static_cast<std::uint32_t>(export_name.size()));
+  store_be<std::uint32_t>(out, 0, nbd::flag_fixed_newstyle | nbd::flag_no_zeroes);
+  store_be<std::uint64_t>(out, 4, nbd::option_magic);
+  store_be<std::uint32_t>(out, 12, static_cast<std::uint32_t>(nbd::option::go));
+  store_be<std::uint32_t>(out, 16, data_bytes);
+  store_be<std::uint32_t>(out, 20, static_cast<std::uint32_t>(export_name.size()));
   std::transform(export_name.begin(), export_name.end(), out.begin() + 24,
                  [](char c) { return static_cast<std::byte>(c); });
   if (auto sent = send(out); sent.has_error()) {
@@ -103,9 +103,9 @@ result<void> nbd_client::shake_hands() {
     if (auto got = receive(head); got.has_error()) {
       return got;
     }
-    auto type = nbd::load<std::uint32_t>(head, 12);
-    auto length = nbd::load<std::uint32_t>(head, 16);
-    if (nbd::load<std::uint64_t>(head, 0) != nbd::option_reply_magic ||
+    auto type = load_be<std::uint32_t>(head, 12);
+    auto length = load_be<std::uint32_t>(head, 16);
+    if (load_be<std::uint64_t>(head, 0) != nbd::option_reply_magic ||
         length > option_reply_bytes_max) {
       return broken("broke the protocol");
     }
@@ -119,8 +119,8 @@ result<void> nbd_client::shake_hands() {
     if (type != static_cast<std::uint32_t>(nbd::option_reply::info)) {
       return broken("refuses the disk");
     }
-    if (length >= 10 && nbd::load<std::uint16_t>(data, 0) == nbd::info_export) {
-      size_bytes_ = nbd::load<std::uint64_t>(data, 2);
+    if (length >= 10 && load_be<std::uint16_t>(data, 0) == nbd::info_export) {
+      size_bytes_ = load_be<std::uint64_t>(data, 2);
     }
   }
   return broken("does not end its answer");
@@ -129,11 +129,11 @@ result<void> nbd_client::shake_hands() {
 result<void> nbd_client::ask(std::uint16_t command, std::uint64_t offset_bytes,
                              std::uint32_t length_bytes, std::span<const std::byte> payload) {
   std::array<std::byte, nbd::request_bytes> head{};
-  nbd::store<std::uint32_t>(head, 0, nbd::request_magic);
-  nbd::store<std::uint16_t>(head, 6, command);
-  nbd::store<std::uint64_t>(head, 8, ++cookie_);
-  nbd::store<std::uint64_t>(head, 16, offset_bytes);
-  nbd::store<std::uint32_t>(head, 24, length_bytes);
+  store_be<std::uint32_t>(head, 0, nbd::request_magic);
+  store_be<std::uint16_t>(head, 6, command);
+  store_be<std::uint64_t>(head, 8, ++cookie_);
+  store_be<std::uint64_t>(head, 16, offset_bytes);
+  store_be<std::uint32_t>(head, 24, length_bytes);
   if (auto sent = send(head); sent.has_error()) {
     return sent;
   }
@@ -144,11 +144,11 @@ result<void> nbd_client::ask(std::uint16_t command, std::uint64_t offset_bytes,
   if (auto got = receive(reply); got.has_error()) {
     return got;
   }
-  if (nbd::load<std::uint32_t>(reply, 0) != nbd::simple_reply_magic ||
-      nbd::load<std::uint64_t>(reply, 8) != cookie_) {
+  if (load_be<std::uint32_t>(reply, 0) != nbd::simple_reply_magic ||
+      load_be<std::uint64_t>(reply, 8) != cookie_) {
     return broken("broke the protocol");
   }
-  if (auto error = nbd::load<std::uint32_t>(reply, 4); error != 0) {
+  if (auto error = load_be<std::uint32_t>(reply, 4); error != 0) {
     return io_failure(static_cast<int>(error),
                       "the disk server refuses offset " + std::to_string(offset_bytes));
   }

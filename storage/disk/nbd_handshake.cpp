@@ -34,7 +34,7 @@ public:
 template <class T>
 void append(bytes& out, T value) {
   out.resize(out.size() + sizeof(T));
-  store(out, out.size() - sizeof(T), value);
+  store_be(out, out.size() - sizeof(T), value);
 }
 
 void append_text(bytes& out, std::string_view text) {
@@ -63,7 +63,7 @@ public:
     if (rest_.size() < sizeof(T)) {
       return std::nullopt;
     }
-    auto value = load<T>(rest_, 0);
+    auto value = load_be<T>(rest_, 0);
     rest_ = rest_.subspan(sizeof(T));
     return value;
   }
@@ -101,9 +101,9 @@ const std::error_category& nbd_category() {
 
 std::array<std::byte, greeting_bytes> greeting() {
   std::array<std::byte, greeting_bytes> out{};
-  store(out, 0, init_magic);
-  store(out, 8, option_magic);
-  store(out, 16, static_cast<std::uint16_t>(flag_fixed_newstyle | flag_no_zeroes));
+  store_be(out, 0, init_magic);
+  store_be(out, 8, option_magic);
+  store_be(out, 16, static_cast<std::uint16_t>(flag_fixed_newstyle | flag_no_zeroes));
   return out;
 }
 
@@ -130,10 +130,10 @@ result<std::size_t> handshake::take(std::span<const std::byte> in, bytes& out) {
       }
       continue;
     }
-    if (load<std::uint64_t>(pending_, 0) != option_magic) {
+    if (load_be<std::uint64_t>(pending_, 0) != option_magic) {
       return fail(ec::broken, "an option does not begin with IHAVEOPT");
     }
-    auto length = load<std::uint32_t>(pending_, 12);
+    auto length = load_be<std::uint32_t>(pending_, 12);
     if (length > option_data_bytes_max) {
       return fail(ec::broken, "an option of " + std::to_string(length) + " bytes");
     }
@@ -152,7 +152,7 @@ result<std::size_t> handshake::take(std::span<const std::byte> in, bytes& out) {
 }
 
 result<void> handshake::take_client_flags() {
-  auto flags = load<std::uint32_t>(pending_, 0);
+  auto flags = load_be<std::uint32_t>(pending_, 0);
   if ((flags & ~std::uint32_t{flag_fixed_newstyle | flag_no_zeroes}) != 0) {
     return fail(ec::broken, "unknown client flags: " + std::to_string(flags));
   }
@@ -168,7 +168,7 @@ result<void> handshake::take_option(bytes& out) {
   if (++options_count_ > options_max) {
     return fail(ec::broken, "more than " + std::to_string(options_max) + " options");
   }
-  auto number = load<std::uint32_t>(pending_, 8);
+  auto number = load_be<std::uint32_t>(pending_, 8);
   auto which = static_cast<option>(number);
   auto data = std::span<const std::byte>{pending_}.subspan(option_header_bytes);
   if (which == option::export_name) {

@@ -9,17 +9,17 @@ namespace {
 /// Writes the head of a chunk that is the only one of its reply.
 void encode_chunk_header(const request& r, chunk type, std::uint32_t payload_bytes,
                          std::span<std::byte> out) {
-  store(out, 0, structured_reply_magic);
-  store(out, 4, reply_flag_done);
-  store(out, 6, static_cast<std::uint16_t>(type));
-  store(out, 8, r.cookie);
-  store(out, 16, payload_bytes);
+  store_be(out, 0, structured_reply_magic);
+  store_be(out, 4, reply_flag_done);
+  store_be(out, 6, static_cast<std::uint16_t>(type));
+  store_be(out, 8, r.cookie);
+  store_be(out, 16, payload_bytes);
 }
 
 void encode_simple_reply(const request& r, error what, std::span<std::byte> out) {
-  store(out, 0, simple_reply_magic);
-  store(out, 4, static_cast<std::uint32_t>(what));
-  store(out, 8, r.cookie);
+  store_be(out, 0, simple_reply_magic);
+  store_be(out, 4, static_cast<std::uint32_t>(what));
+  store_be(out, 8, r.cookie);
 }
 
 /// Section "Command flags": FUA goes with every command, the others with one each.
@@ -73,15 +73,15 @@ error error_of(int error_number) {
 }
 
 std::optional<request> parse_request(std::span<const std::byte> bytes) {
-  if (load<std::uint32_t>(bytes, 0) != request_magic) {
+  if (load_be<std::uint32_t>(bytes, 0) != request_magic) {
     return std::nullopt;
   }
   request r;
-  r.flags = load<std::uint16_t>(bytes, 4);
-  r.type = load<std::uint16_t>(bytes, 6);
-  r.cookie = load<std::uint64_t>(bytes, 8);
-  r.offset = load<std::uint64_t>(bytes, 16);
-  r.length = load<std::uint32_t>(bytes, 24);
+  r.flags = load_be<std::uint16_t>(bytes, 4);
+  r.type = load_be<std::uint16_t>(bytes, 6);
+  r.cookie = load_be<std::uint64_t>(bytes, 8);
+  r.offset = load_be<std::uint64_t>(bytes, 16);
+  r.length = load_be<std::uint32_t>(bytes, 24);
   return r;
 }
 
@@ -124,8 +124,8 @@ std::size_t encode_reply(const request& r, error what, const agreement& agreed,
     return simple_reply_bytes;
   }
   encode_chunk_header(r, chunk::error, 6, out);
-  store(out, 20, static_cast<std::uint32_t>(what));
-  store(out, 24, std::uint16_t{0}); // no text
+  store_be(out, 20, static_cast<std::uint32_t>(what));
+  store_be(out, 24, std::uint16_t{0}); // no text
   return chunk_header_bytes + 6;
 }
 
@@ -140,21 +140,21 @@ std::size_t encode_read_header(const request& r, const agreement& agreed,
     return simple_reply_bytes;
   }
   encode_chunk_header(r, chunk::offset_data, r.length + 8, out);
-  store(out, chunk_header_bytes, r.offset);
+  store_be(out, chunk_header_bytes, r.offset);
   return chunk_header_bytes + 8;
 }
 
 std::size_t encode_status_header(const request& r, std::size_t runs, std::span<std::byte> out) {
   encode_chunk_header(r, chunk::block_status, static_cast<std::uint32_t>(4 + 8 * runs), out);
-  store(out, chunk_header_bytes, allocation_context_id);
+  store_be(out, chunk_header_bytes, allocation_context_id);
   return chunk_header_bytes + 4;
 }
 
 void encode_status_run(std::size_t index, std::uint32_t length_bytes, std::uint32_t state,
                        std::span<std::byte> out) {
   auto at = status_reply_bytes(index);
-  store(out, at, length_bytes);
-  store(out, at + 4, state);
+  store_be(out, at, length_bytes);
+  store_be(out, at + 4, state);
 }
 
 } // namespace coppice::storage::nbd

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "storage/big_endian.hpp"
 #include "storage/disk/extent.hpp"
 
 #include <cstddef>
@@ -16,27 +17,6 @@
 /// Guarantee: pure functions over bytes. A request that `objection_to` accepts lies inside the
 /// disk, in whole clusters, with flags that its command knows.
 namespace coppice::storage::nbd {
-
-// -- numbers
-
-/// Precondition: the number lies inside `bytes`.
-template <class T>
-T load(std::span<const std::byte> bytes, std::size_t at) {
-  T value = 0;
-  for (auto b : bytes.subspan(at, sizeof(T))) {
-    value = static_cast<T>(static_cast<T>(value << 8) | static_cast<T>(b));
-  }
-  return value;
-}
-
-/// Precondition: the number fits inside `bytes`.
-template <class T>
-void store(std::span<std::byte> bytes, std::size_t at, T value) {
-  auto target = bytes.subspan(at, sizeof(T));
-  for (std::size_t i = 0; i < sizeof(T); ++i) {
-    target[i] = static_cast<std::byte>(value >> (8 * (sizeof(T) - 1 - i)));
-  }
-}
 
 // -- sections "Request message", "Simple reply message", "Structured reply chunk message"
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "storage/big_endian.hpp"
 #include "storage/disk/extent.hpp"
 
 #include <cstddef>
@@ -114,25 +115,6 @@ inline constexpr std::uint64_t refcount_table_bytes_max = 8ull << 20;
 
 // -- numbers
 // -----------------------------------------------------------------------------------------
-
-/// Precondition: the number lies inside `bytes`.
-template <class T>
-T load_be(std::span<const std::byte> bytes, std::size_t at) {
-  T value = 0;
-  for (auto b : bytes.subspan(at, sizeof(T))) {
-    value = static_cast<T>(static_cast<T>(value << 8) | static_cast<T>(b));
-  }
-  return value;
-}
-
-/// Precondition: the number fits inside `bytes`.
-template <class T>
-void store_be(std::span<std::byte> bytes, std::size_t at, T value) {
-  auto target = bytes.subspan(at, sizeof(T));
-  for (std::size_t i = 0; i < sizeof(T); ++i) {
-    target[i] = static_cast<std::byte>(value >> (8 * (sizeof(T) - 1 - i)));
-  }
-}
 
 constexpr std::uint64_t divide_up(std::uint64_t value, std::uint64_t unit) {
   return value / unit + (value % unit != 0 ? 1 : 0);

@@ -225,15 +225,6 @@ result<const std::vector<std::uint64_t>*> reader::l2_table(std::size_t layer_ind
 // -- layers
 // ------------------------------------------------------------------------------------------
 
-result<void> reader::open_whole_chain() {
-  while (layers_.back().head.parent) {
-    if (auto next = layer_at(layers_.size()); !next) {
-      return next.error();
-    }
-  }
-  return {};
-}
-
 /// The pointer is good until the next call.
 result<reader::layer*> reader::layer_at(std::size_t index) {
   if (index == layers_.size()) {

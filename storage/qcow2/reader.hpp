@@ -54,10 +54,6 @@ public:
   static result<std::unique_ptr<reader>> open(std::unique_ptr<byte_source> top, open_parent parents,
                                               reader_limits limits = {});
 
-  /// Opens every file of the chain now, for a process that is about to give up its right to. Only
-  /// with an open_files_max that no chain exceeds.
-  result<void> open_whole_chain();
-
   std::uint64_t size_bytes() const override;
   result<void> read(std::uint64_t offset_bytes, std::span<std::byte> out) override;
 

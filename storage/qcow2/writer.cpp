@@ -4,15 +4,11 @@
 #include "storage/file.hpp"
 #include "storage/qcow2/format.hpp"
 #include "storage/qcow2/raw_conversion.hpp"
-#include "storage/qcow2/sealed_file.hpp"
-#include "storage/qcow2/sealed_layout.hpp"
 
 #include <fcntl.h>
 
-#include <algorithm>
-#include <cstddef>
+#include <cstdint>
 #include <string>
-#include <vector>
 
 namespace coppice::storage::qcow2 {
 
@@ -44,51 +40,7 @@ result<void> with_new_file(const std::filesystem::path& path, Write&& write) {
   return written;
 }
 
-/// An overlay grows under QEMU, which would move a refcount table that became too small, and the
-/// seal would not know the header again. So the table is large enough for a file of twice the disk;
-/// nearly all of it is a hole.
-sealed_layout overlay_layout(std::uint64_t disk_bytes) {
-  auto blocks = divide_up(2 * disk_bytes, refcounts_in_block * cluster_bytes_written);
-  auto table_bytes = std::min(blocks * entry_bytes, refcount_table_bytes_max);
-  return place_tables(disk_bytes, {}, data_begin(disk_bytes),
-                      divide_up(table_bytes, cluster_bytes_written));
-}
-
-result<void> write_overlay(file& out, const sealed_layout& layout, const header& head) {
-  std::vector<std::byte> block(static_cast<std::size_t>(cluster_bytes_written));
-  refcount_writer counts{layout};
-  for (std::size_t i = 0; i < layout.refcount_blocks.size(); ++i) {
-    std::fill(block.begin(), block.end(), std::byte{0});
-    counts.next(block);
-    auto at = (layout.refcount_blocks_begin + i) * cluster_bytes_written;
-    if (auto done = out.write_at(at, block); !done) {
-      return done;
-    }
-  }
-  if (auto done = out.write_at(head.refcount_table_offset, encode_refcount_table(layout)); !done) {
-    return done;
-  }
-  if (auto done = out.set_size(layout.counted_end * cluster_bytes_written); !done) {
-    return done;
-  }
-  return out.write_at(0, encode_header(head));
-}
-
 } // namespace
-
-header overlay_header(const uuid& parent, std::uint64_t disk_bytes) {
-  return header_of(overlay_layout(disk_bytes), parent);
-}
-
-result<void> create_overlay(const std::filesystem::path& path, const uuid& parent,
-                            std::uint64_t disk_bytes) {
-  if (auto fits = check_disk_size(disk_bytes, path); !fits) {
-    return fits;
-  }
-  auto layout = overlay_layout(disk_bytes);
-  return with_new_file(
-      path, [&](file& out) { return write_overlay(out, layout, header_of(layout, parent)); });
-}
 
 result<void> write_from_raw(const std::filesystem::path& raw, const std::filesystem::path& out) {
   auto source = file::open(raw, O_RDONLY);

@@ -4,38 +4,13 @@
 set -euo pipefail
 
 runs=10
-state=$(mktemp -d)
-build/coppice serve "--state_dir=$state" --http.listen=127.0.0.1:0 >"$state/log" 2>&1 </dev/null &
-daemon=$!
-trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true; rm -rf "$state"' EXIT
+. tests/bench/daemon.sh
+import_busybox
 
-url=
-for _ in $(seq 600); do
-  url=$(sed -n 's/.*msg=ready url=\([^ ]*\).*/\1/p' "$state/log")
-  [ -z "$url" ] || break
-  kill -0 $daemon || { cat "$state/log"; exit 1; }
-  sleep 0.1
-done
-token=$(build/coppice token create --project default "--state-dir=$state" | tail -n 1)
-configs/base-image/build.sh "$state/layout" >/dev/null
-build/coppice import "oci:$state/layout" --tag busybox:latest "--state-dir=$state" >/dev/null
-
-call() {
-  curl -fsS -H "Authorization: Bearer $token" "$@"
-}
-
-echo "accelerator: $(sed -n 's/.*virtual machines run under \([A-Z]*\).*/\1/p' "$state/log" | tail -n 1)"
+echo "accelerator: $(sed -n 's/.*virtual machines run under \([A-Z]*\).*/\1/p' "$log" | tail -n 1)"
 for _ in $(seq $runs); do
   before=$(date +%s%N)
-  id=$(call "$url/v1/instances" -d '{"command":"echo x > /root/f","shell":true,"image":"tag:busybox:latest"}' | jq -r .uuid)
-  while :; do
-    operation=$(call "$url/v1/operations/$id")
-    case $(jq -r .status <<<"$operation") in
-      SUCCESS) break ;;
-      FAILED | CANCELLED) echo "a run failed: $operation" >&2; exit 1 ;;
-    esac
-    sleep 0.01
-  done
+  operation=$(run tag:busybox:latest 'echo x > /root/f')
   jq -c --argjson total "$((($(date +%s%N) - before) / 1000))" \
     '.metrics.phases + {request_to_end_us: $total}' <<<"$operation" >>"$state/phases"
 done

@@ -7,42 +7,12 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 runs=${1:-20}
-state=$(mktemp -d)
-log=$(mktemp)
-build/coppice serve "--state_dir=$state" --http.listen=127.0.0.1:0 >"$log" 2>&1 </dev/null &
-daemon=$!
-trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true; rm -rf "$state" "$log"' EXIT
-url=
-for _ in $(seq 600); do
-  url=$(sed -n 's/.*msg=ready url=\([^ ]*\).*/\1/p' "$log")
-  [ -z "$url" ] || break
-  kill -0 $daemon || { cat "$log"; exit 1; }
-  sleep 0.1
-done
-token=$(build/coppice token create --project default "--state-dir=$state" | tail -n 1)
-layout=$(mktemp -d)
-configs/base-image/build.sh "$layout" >/dev/null
-build/coppice import "oci:$layout" --tag busybox:latest "--state-dir=$state" >/dev/null
-rm -r "$layout"
+. tests/bench/daemon.sh
+import_busybox
 
-call() {
-  curl -fsS -H "Authorization: Bearer $token" "$@"
-}
-
-# run IMAGE COMMAND: gives the id of the resulting image.
-run() {
-  local id operation
-  id=$(call "$url/v1/instances" -d "$(jq -cn --arg image "$1" --arg command "$2" \
-    '{$image, $command, shell: true, timeout: 600}')" | jq -r .uuid)
-  while :; do
-    operation=$(call "$url/v1/operations/$id")
-    case $(jq -r .status <<<"$operation") in
-      SUCCESS) break ;;
-      FAILED | CANCELLED) echo "a run failed: $operation" >&2; exit 1 ;;
-    esac
-    sleep 0.05
-  done
-  jq -r .result_image_uuid <<<"$operation"
+# image_after IMAGE COMMAND: gives the id of the resulting image.
+image_after() {
+  run "$1" "$2" | jq -r .result_image_uuid
 }
 
 allocated() {
@@ -57,7 +27,7 @@ bar() {
 
 # The first run of an image mounts its file system for the first time; what is measured is a branch
 # of one that has run.
-base=$(run tag:busybox:latest 'mkdir /srv/begun; echo begun >/srv/begun/f')
+base=$(image_after tag:busybox:latest 'mkdir /srv/begun; echo begun >/srv/begun/f')
 before=$(allocated)
 for _ in $(seq "$runs"); do
   run "$base" 'touch /x' >/dev/null
@@ -66,7 +36,7 @@ touched=$((($(allocated) - before) / runs))
 echo "touch /x: $touched bytes a run, n $runs, index and catalog included"
 bar storage.3a "$(awk -v b=$touched 'BEGIN { print b / 1024 }')" 80
 
-same=$(run "$base" true)
+same=$(image_after "$base" true)
 echo "true: gives back $([ "$same" = "$base" ] && echo 'its input image' || echo "another image")"
 bar storage.3b "$([ "$same" = "$base" ] && echo 0 || echo 1)" 0
 

@@ -84,7 +84,8 @@ bytes plausible_file(std::span<const std::byte> piece, std::size_t index, bool h
       continue;
     }
     auto base = (target % 5 == 0 ? 1 : 3 + target % 5) * cluster_bytes;
-    q::store_be(out, base + slot % (cluster_bytes / 8) * 8, entry_of(piece[at + 2], piece[at + 3]));
+    coppice::storage::store_be(out, base + slot % (cluster_bytes / 8) * 8,
+                               entry_of(piece[at + 2], piece[at + 3]));
   }
   return out;
 }

@@ -54,6 +54,15 @@ std::string fill(const std::string& name, int mib) {
          " 2>/dev/null; sha256sum /" + name;
 }
 
+/// Proves the store, while the daemon is at it and when it has ended.
+void check_store_and_stop(node& server) {
+  auto proof = server.command("fsck --scrub");
+  BOOST_TEST(says(proof, "\nclean\n"), proof);
+  BOOST_TEST(server.stop() == 0);
+  proof = server.command("fsck --scrub");
+  BOOST_TEST(says(proof, "\nclean\n"), proof);
+}
+
 } // namespace
 
 BOOST_AUTO_TEST_CASE(a_parent_is_deleted_and_its_children_go_on_through_a_restart) {
@@ -92,6 +101,8 @@ BOOST_AUTO_TEST_CASE(a_parent_is_deleted_and_its_children_go_on_through_a_restar
         "/v1/instances",
         boost::json::object{{"command", "true"}, {"shell", true}, {"image", parent}});
     BOOST_TEST(refused.status == 404u, refused.body);
+    auto proof = server.command("fsck --scrub");
+    BOOST_TEST(says(proof, "1 files of deleted ones"), proof);
     server.kill();
   }
   BOOST_TEST((image_files(folder.path()).contains(parent)));
@@ -107,7 +118,7 @@ BOOST_AUTO_TEST_CASE(a_parent_is_deleted_and_its_children_go_on_through_a_restar
     auto files = image_files(folder.path());
     return files.contains(base) && !files.contains(child) && !files.contains(parent);
   });
-  BOOST_TEST(server.stop() == 0);
+  check_store_and_stop(server);
 }
 
 BOOST_AUTO_TEST_CASE(an_image_that_is_being_read_is_not_deleted) {
@@ -125,6 +136,7 @@ BOOST_AUTO_TEST_CASE(an_image_that_is_being_read_is_not_deleted) {
   });
   reader.close();
   eventually("the reading has ended", [&] { return remove(server, image).status == 204u; });
+  check_store_and_stop(server);
 }
 
 BOOST_AUTO_TEST_CASE(gc_deletes_by_policy_while_the_daemon_runs_and_while_it_does_not) {
@@ -153,7 +165,7 @@ BOOST_AUTO_TEST_CASE(gc_deletes_by_policy_while_the_daemon_runs_and_while_it_doe
     eventually("what nobody sees of it is given back",
                [&] { return allocated(folder.path(), middle) < (2u << 20); });
     BOOST_TEST(stdout_of(server.shell(leaf, "cat /mark")) == "leaf\n");
-    BOOST_TEST(server.stop() == 0);
+    check_store_and_stop(server);
     said = server.command("gc --gc.enabled=true --gc.keep_leaves=false --gc.keep=" + leaf + now);
     BOOST_TEST(says(said, "deleted 1 image"), said);
     BOOST_TEST(says(said, "given back"), said);
@@ -162,4 +174,5 @@ BOOST_AUTO_TEST_CASE(gc_deletes_by_policy_while_the_daemon_runs_and_while_it_doe
   BOOST_TEST(is_sound(folder.path(), leaf));
   node again{folder.path()};
   BOOST_TEST(stdout_of(again.shell(leaf, "cat /mark")) == "leaf\n");
+  check_store_and_stop(again);
 }

@@ -17,7 +17,7 @@ using bytes = std::vector<std::byte>;
 template <class T>
 void put(bytes& out, T value) {
   out.resize(out.size() + sizeof(T));
-  n::store(out, out.size() - sizeof(T), value);
+  store_be(out, out.size() - sizeof(T), value);
 }
 
 inline void put_text(bytes& out, std::string_view text) {
@@ -101,11 +101,11 @@ struct option_answer {
 
 inline std::vector<option_answer> answers_in(std::span<const std::byte> in) {
   std::vector<option_answer> out;
-  while (in.size() >= 20 && n::load<std::uint64_t>(in, 0) == n::option_reply_magic) {
-    auto length = n::load<std::uint32_t>(in, 16);
+  while (in.size() >= 20 && load_be<std::uint64_t>(in, 0) == n::option_reply_magic) {
+    auto length = load_be<std::uint32_t>(in, 16);
     auto data = in.subspan(20, length);
-    out.push_back({n::load<std::uint32_t>(in, 8),
-                   static_cast<n::option_reply>(n::load<std::uint32_t>(in, 12)),
+    out.push_back({load_be<std::uint32_t>(in, 8),
+                   static_cast<n::option_reply>(load_be<std::uint32_t>(in, 12)),
                    {data.begin(), data.end()}});
     in = in.subspan(20 + length);
   }

@@ -78,21 +78,21 @@ BOOST_AUTO_TEST_SUITE(handshake)
 BOOST_AUTO_TEST_CASE(the_greeting_is_that_of_fixed_newstyle) {
   auto raw = n::greeting();
   BOOST_CHECK(std::equal(raw.begin(), raw.begin() + 16, bytes_of("NBDMAGICIHAVEOPT").begin()));
-  BOOST_CHECK_EQUAL(n::load<std::uint16_t>(raw, 16), 3);
+  BOOST_CHECK_EQUAL(load_be<std::uint16_t>(raw, 16), 3);
 }
 
 BOOST_AUTO_TEST_CASE(go_tells_size_flags_and_block_sizes_and_begins_the_transmission) {
   auto answers = answers_to(option_of(n::option::go, go_data("disk")));
   check_types(answers, {reply::info, reply::info, reply::ack});
-  BOOST_CHECK_EQUAL(n::load<std::uint16_t>(answers[0].data, 0), n::info_export);
-  BOOST_CHECK_EQUAL(n::load<std::uint64_t>(answers[0].data, 2), disk_bytes);
+  BOOST_CHECK_EQUAL(load_be<std::uint16_t>(answers[0].data, 0), n::info_export);
+  BOOST_CHECK_EQUAL(load_be<std::uint64_t>(answers[0].data, 2), disk_bytes);
   // has flags, flush, fua, trim, write zeroes, df, fast zero
-  BOOST_CHECK_EQUAL(n::load<std::uint16_t>(answers[0].data, 10), 0b1000'1110'1101);
+  BOOST_CHECK_EQUAL(load_be<std::uint16_t>(answers[0].data, 10), 0b1000'1110'1101);
   BOOST_CHECK_EQUAL(answers[0].data.size(), 12u);
-  BOOST_CHECK_EQUAL(n::load<std::uint16_t>(answers[1].data, 0), n::info_block_size);
-  BOOST_CHECK_EQUAL(n::load<std::uint32_t>(answers[1].data, 2), 4096u);
-  BOOST_CHECK_EQUAL(n::load<std::uint32_t>(answers[1].data, 6), 4096u);
-  BOOST_CHECK_EQUAL(n::load<std::uint32_t>(answers[1].data, 10), 32u << 20);
+  BOOST_CHECK_EQUAL(load_be<std::uint16_t>(answers[1].data, 0), n::info_block_size);
+  BOOST_CHECK_EQUAL(load_be<std::uint32_t>(answers[1].data, 2), 4096u);
+  BOOST_CHECK_EQUAL(load_be<std::uint32_t>(answers[1].data, 6), 4096u);
+  BOOST_CHECK_EQUAL(load_be<std::uint32_t>(answers[1].data, 10), 32u << 20);
   BOOST_CHECK_EQUAL(answers[1].data.size(), 14u);
 }
 
@@ -101,7 +101,7 @@ BOOST_AUTO_TEST_CASE(without_structured_replies_there_is_no_df) {
   BOOST_REQUIRE(c.feed(client_flags() + option_of(n::option::go, go_data(""))));
   BOOST_CHECK(c.server.is_done());
   BOOST_CHECK(!c.server.agreed().structured_replies);
-  BOOST_CHECK_EQUAL(n::load<std::uint16_t>(c.answers().at(0).data, 10) & n::export_send_df, 0);
+  BOOST_CHECK_EQUAL(load_be<std::uint16_t>(c.answers().at(0).data, 10) & n::export_send_df, 0);
 }
 
 BOOST_AUTO_TEST_CASE(info_tells_the_same_and_goes_on) {
@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(export_name_begins_the_transmission_with_or_without_zeroes)
                          option_of(n::option::export_name, {name.begin(), name.end()})));
     BOOST_CHECK(c.server.is_done());
     BOOST_CHECK_EQUAL(c.out.size(), (flags & 2) != 0 ? 10u : 134u);
-    BOOST_CHECK_EQUAL(n::load<std::uint64_t>(c.out, 0), disk_bytes);
+    BOOST_CHECK_EQUAL(load_be<std::uint64_t>(c.out, 0), disk_bytes);
   }
 }
 
@@ -234,7 +234,7 @@ BOOST_AUTO_TEST_CASE(listing_contexts_sets_none) {
   check_types(list({"base:"}), {reply::meta_context, reply::ack});
   check_types(list({"base:allocation", "base:allocation"}), {reply::meta_context, reply::ack});
   check_types(list({"qemu:"}), {reply::ack});
-  BOOST_CHECK_EQUAL(n::load<std::uint32_t>(list({}).at(0).data, 0), 0u);
+  BOOST_CHECK_EQUAL(load_be<std::uint32_t>(list({}).at(0).data, 0), 0u);
   conversation c;
   BOOST_REQUIRE(c.feed(client_flags() + option_of(n::option::structured_reply) +
                        option_of(n::option::list_meta_context, context_data("disk", {}))));
@@ -297,7 +297,7 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_followed_ends_the_handshake) {
   check_fails(magic.feed(client_flags() + bytes(16)), n::ec::broken, "IHAVEOPT");
   conversation length;
   auto option = option_of(n::option::go);
-  n::store(option, 12, std::uint32_t{n::option_data_bytes_max + 1});
+  store_be(option, 12, std::uint32_t{n::option_data_bytes_max + 1});
   check_fails(length.feed(client_flags() + option), n::ec::broken, "8193 bytes");
   conversation many;
   BOOST_REQUIRE(many.feed(client_flags()));
@@ -432,7 +432,7 @@ BOOST_AUTO_TEST_CASE(a_read_is_answered_by_one_chunk) {
   put(expected, std::uint64_t{0x5000});
   BOOST_CHECK(out == expected);
   BOOST_CHECK_EQUAL(n::encode_read_header(r, {false, false}, out), 16u);
-  BOOST_CHECK_EQUAL(n::load<std::uint32_t>(out, 0), n::simple_reply_magic);
+  BOOST_CHECK_EQUAL(load_be<std::uint32_t>(out, 0), n::simple_reply_magic);
 }
 
 BOOST_AUTO_TEST_CASE(block_status_is_one_chunk_of_descriptors) {

@@ -108,7 +108,7 @@ public:
 
   option_answer receive_answer() {
     auto head = receive(20);
-    auto data = receive(n::load<std::uint32_t>(head, 16));
+    auto data = receive(load_be<std::uint32_t>(head, 16));
     return answers_in(head + data).at(0);
   }
 
@@ -132,21 +132,21 @@ public:
   reply receive_reply() {
     auto head = receive(n::simple_reply_bytes);
     reply out;
-    out.cookie = n::load<std::uint64_t>(head, 8);
-    if (n::load<std::uint32_t>(head, 0) == n::simple_reply_magic) {
-      out.error = n::load<std::uint32_t>(head, 4);
+    out.cookie = load_be<std::uint64_t>(head, 8);
+    if (load_be<std::uint32_t>(head, 0) == n::simple_reply_magic) {
+      out.error = load_be<std::uint32_t>(head, 4);
       return out;
     }
-    if (n::load<std::uint32_t>(head, 0) != n::structured_reply_magic ||
-        n::load<std::uint16_t>(head, 4) != n::reply_flag_done) {
+    if (load_be<std::uint32_t>(head, 0) != n::structured_reply_magic ||
+        load_be<std::uint16_t>(head, 4) != n::reply_flag_done) {
       throw std::runtime_error{"a reply that is none"};
     }
-    out.type = static_cast<n::chunk>(n::load<std::uint16_t>(head, 6));
-    auto payload = receive(n::load<std::uint32_t>(receive(4), 0));
+    out.type = static_cast<n::chunk>(load_be<std::uint16_t>(head, 6));
+    auto payload = receive(load_be<std::uint32_t>(receive(4), 0));
     if (out.type == n::chunk::error) {
-      out.error = n::load<std::uint32_t>(payload, 0);
+      out.error = load_be<std::uint32_t>(payload, 0);
     } else if (out.type == n::chunk::offset_data) {
-      out.offset = n::load<std::uint64_t>(payload, 0);
+      out.offset = load_be<std::uint64_t>(payload, 0);
       out.data.assign(payload.begin() + 8, payload.end());
     } else {
       out.data.assign(payload.begin() + 4, payload.end());

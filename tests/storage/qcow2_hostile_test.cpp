@@ -4,8 +4,8 @@
 #include "storage/error.hpp"
 #include "storage/qcow2/reader.hpp"
 #include "storage/qcow2/tables.hpp"
-#include "storage/qcow2/writer.hpp"
 #include "tests/storage/scratch.hpp"
+#include "tests/support/empty_overlay.hpp"
 
 #include <cctype>
 #include <cstring>
@@ -24,13 +24,13 @@ constexpr std::uint64_t cluster = q::cluster_bytes_written;
 
 template <class T>
 void patch(std::vector<std::byte>& bytes, std::size_t at, T value) {
-  q::store_be(bytes, at, value);
+  store_be(bytes, at, value);
 }
 
 /// The bytes of a fresh overlay of 1 GiB over `parent`.
 std::vector<std::byte> overlay_bytes(const uuid& parent) {
   scratch dir;
-  BOOST_REQUIRE(q::create_overlay(dir / "o", parent, 1024 * mib));
+  make_empty_overlay(dir / "o", parent, 1024 * mib);
   return read_file(dir / "o");
 }
 
@@ -183,7 +183,7 @@ BOOST_AUTO_TEST_CASE(a_backing_name_of_a_host_file_is_refused_and_not_repeated) 
   auto name = q::backing_name(parent);
   std::string host = "/etc/shadow";
   host.resize(name.size(), '/');
-  auto at = q::load_be<std::uint64_t>(bytes, q::field::backing_file_offset);
+  auto at = load_be<std::uint64_t>(bytes, q::field::backing_file_offset);
   std::memcpy(bytes.data() + at, host.data(), host.size());
   auto outcome = parse(bytes);
   check_fails(outcome, ec::unsupported, "not an image of the store");

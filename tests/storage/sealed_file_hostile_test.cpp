@@ -5,6 +5,7 @@
 #include "storage/qcow2/header.hpp"
 #include "storage/qcow2/writer.hpp"
 #include "tests/storage/made_sealed.hpp"
+#include "tests/support/empty_overlay.hpp"
 
 #include <string>
 
@@ -53,7 +54,7 @@ result<q::sealed_content> read(bytes content) {
 
 template <class T>
 void patch(bytes& target, std::uint64_t at, T value) {
-  q::store_be(target, static_cast<std::size_t>(at), value);
+  store_be(target, static_cast<std::size_t>(at), value);
 }
 
 bool same(const q::sealed_content& a, const q::sealed_content& b) {
@@ -65,7 +66,7 @@ bool same(const q::sealed_content& a, const q::sealed_content& b) {
 
 BOOST_FIXTURE_TEST_CASE(a_table_that_was_not_written_so_is_refused_with_the_reason, good_file) {
   BOOST_REQUIRE(read(content));
-  BOOST_REQUIRE_EQUAL(q::load_be<std::uint32_t>(content, checksums_extension),
+  BOOST_REQUIRE_EQUAL(load_be<std::uint32_t>(content, checksums_extension),
                       q::extension::checksums);
   const auto entry = l2 + 3 * q::entry_bytes; // of guest cluster 3
   const auto first = data | q::entry_copied;
@@ -176,7 +177,7 @@ BOOST_FIXTURE_TEST_CASE(no_bit_of_the_metadata_can_turn_unnoticed, good_file) {
 
 BOOST_AUTO_TEST_CASE(an_overlay_and_a_file_of_qemu_are_no_sealed_files) {
   scratch dir;
-  BOOST_REQUIRE(q::create_overlay(dir / "overlay", uuid::random(), disk_bytes));
+  make_empty_overlay(dir / "overlay", uuid::random(), disk_bytes);
   check_fails(q::read_sealed(*q::open_bytes(dir / "overlay").value()), ec::unsupported,
               "no checksums");
   must("qemu-img create -q -f qcow2 " + (dir / "large").string() + " 1G");

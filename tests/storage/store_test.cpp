@@ -60,7 +60,7 @@ struct opened_store {
 
   void patch_overlay(const uuid& overlay, std::uint64_t offset, std::uint64_t value) {
     std::array<std::byte, 8> bytes{};
-    q::store_be(bytes, 0, value);
+    store_be(bytes, 0, value);
     write_at(files->overlay_path(overlay), offset, bytes);
   }
 

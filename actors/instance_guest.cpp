@@ -1,0 +1,199 @@
+#include "actors/instance.hpp"
+
+#include "actors/requests.hpp"
+#include "actors/run_frames.hpp"
+#include "protocol/limits.hpp"
+
+#include <algorithm>
+#include <utility>
+
+// What a run says to its guest, and what it hears from it.
+
+namespace coppice {
+
+void instance_state::order(const frame<proto::VmReady>& ready) {
+  stage_ = instance_stage::preparing;
+  ready_ = ready;
+  phases_ = edited(phases_, [&](auto p) { p.setBootUs(lap_us()); });
+  auto view = record_.view();
+  auto request = request_of(*view);
+  std::uint64_t files_bytes = 0;
+  for (auto f : request.getFiles()) {
+    files_bytes += f.getSizeBytes();
+  }
+  arm_deadline(parts_->prepare_limit + std::chrono::seconds{files_bytes >> 20},
+               "the guest did not start the command in time");
+  auto row = parent_.view();
+  send_to_guest(start_order(request, row->getImage()), [this]() { send_files(0, 0); });
+}
+
+void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
+  auto view = record_.view();
+  auto files = request_of(*view).getFiles();
+  if (index >= files.size()) {
+    send_stdin(0);
+    return;
+  }
+  auto file = files[index];
+  self_
+      ->request(parts_->store, caf::infinite, make_frame<proto::ReadBlob>([&](auto r) {
+                  r.setSha256(file.getSha256());
+                  r.setOffset(offset);
+                  r.setMaxBytes(limits::transfer_chunk_bytes);
+                }))
+      .then(
+          [this, index, offset](const frame<proto::BlobChunk>& chunk) {
+            if (!at(instance_stage::preparing)) {
+              return;
+            }
+            auto current_view = record_.view();
+            auto current = request_of(*current_view).getFiles()[index];
+            auto data = chunk.view();
+            auto next_offset = offset + data->getData().size();
+            if (data->getData().size() == 0 && offset < current.getSizeBytes()) {
+              fail(std::string{"file "} + current.getPath().cStr() +
+                   ": the stored upload is too short");
+              return;
+            }
+            auto message = make_frame<proto::ToGuest>([&](auto m) {
+              m.setRun(only_run);
+              auto c = m.initFileChunk();
+              c.setIndex(index);
+              c.setData(data->getData());
+            });
+            auto whole = next_offset >= current.getSizeBytes();
+            send_to_guest(message, [this, index, next_offset, whole]() {
+              send_files(whole ? index + 1 : index, whole ? 0 : next_offset);
+            });
+          },
+          [this, path = std::string{file.getPath().cStr()}](const caf::error& e) {
+            if (at(instance_stage::preparing)) {
+              fail("file " + path + ": " + text_of(e));
+            }
+          });
+}
+
+void instance_state::send_stdin(std::size_t offset) {
+  auto view = record_.view();
+  auto request = request_of(*view);
+  auto whole = request.getStdin();
+  auto size = std::min(limits::transfer_chunk_bytes, whole.size() - offset);
+  auto last = offset + size == whole.size();
+  auto message = make_frame<proto::ToGuest>([&](auto m) {
+    m.setRun(only_run);
+    auto s = m.initStdin();
+    s.setSpid(main_process);
+    s.setData(whole.slice(offset, offset + size));
+    s.setClose(last && request.getStdinClose());
+  });
+  send_to_guest(message, [this, last, next = offset + size]() {
+    if (!last) {
+      send_stdin(next);
+    }
+  });
+}
+
+void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
+                                   std::function<void()> then) {
+  self_->request(vm_, caf::infinite, message)
+      .then(
+          [this, then = std::move(then)](const frame<proto::Done>&) {
+            if (at(instance_stage::preparing) || at(instance_stage::executing)) {
+              then();
+            }
+          },
+          [this](const caf::error& e) {
+            if (at(instance_stage::preparing)) {
+              fail("the guest could not be reached: " + text_of(e));
+            }
+          });
+}
+
+caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::FromGuest>& message) {
+  auto view = message.view();
+  if (view->getRun() != only_run) {
+    return make_frame<proto::Done>();
+  }
+  switch (view->which()) {
+  case proto::FromGuest::STARTED:
+    started(view->getStarted());
+    break;
+  case proto::FromGuest::OUTPUT:
+    output(message);
+    break;
+  case proto::FromGuest::EXITED:
+    exited(view->getExited());
+    break;
+  case proto::FromGuest::FINISHED:
+    finished(view->getFinished());
+    break;
+  case proto::FromGuest::FAILED:
+    if (at(instance_stage::preparing)) {
+      auto why = view->getFailed();
+      fail(std::string{"the guest could not start the command ("} + why.getStage().cStr() +
+           "): " + why.getError().cStr());
+    }
+    break;
+  case proto::FromGuest::READY:
+  case proto::FromGuest::MOUNTED:
+    break;
+  }
+  return make_frame<proto::Done>();
+}
+
+void instance_state::started(proto::FromGuest::Started::Reader message) {
+  if (!at(instance_stage::preparing) || message.getSpid() != main_process) {
+    return;
+  }
+  stage_ = instance_stage::executing;
+  phases_ = edited(phases_, [&](auto p) { p.setMountUs(lap_us()); });
+  auto view = record_.view();
+  auto request = request_of(*view);
+  arm_deadline(std::chrono::seconds{request.getTimeoutSeconds()} + parts_->stop_grace,
+               "the guest did not end the command at its deadline and was killed");
+  auto ready = ready_.view();
+  self_->send(operation_, executing_report(request, *ready, message));
+}
+
+void instance_state::output(const frame<proto::FromGuest>& message) {
+  auto view = message.view();
+  auto out = view->getOutput();
+  if (!at(instance_stage::executing) || out.getSpid() != main_process) {
+    return;
+  }
+  auto size = out.getData().size();
+  auto keep = (out.getIsStderr() ? stderr_ : stdout_).take(size);
+  if (keep == size) {
+    self_->send(operation_, message); // shared, not copied
+  } else if (keep > 0) {
+    self_->send(operation_, output_head(out, keep));
+  }
+}
+
+void instance_state::exited(proto::FromGuest::Exited::Reader message) {
+  if (!at(instance_stage::executing) || message.getSpid() != main_process) {
+    return;
+  }
+  stage_ = instance_stage::unmounting;
+  phases_ = edited(phases_, [&](auto p) { p.setExecUs(lap_us()); });
+  arm_deadline(parts_->stop_grace + parts_->prepare_limit,
+               "the guest did not unmount its disk in time");
+  result_ = run_result(message.getResult(), stdout_, stderr_);
+  has_result_ = true;
+}
+
+void instance_state::finished(proto::FromGuest::Finished::Reader message) {
+  if (!at(instance_stage::unmounting)) {
+    return;
+  }
+  phases_ = edited(phases_, [&](auto p) { p.setUnmountUs(lap_us()); });
+  auto view = record_.view();
+  if (!message.getClean() && !request_of(*view).getDisposable()) {
+    fail(std::string{"the guest could not unmount its disk, what the command wrote is not kept: "} +
+         message.getError().cStr());
+    return;
+  }
+  close();
+}
+
+} // namespace coppice

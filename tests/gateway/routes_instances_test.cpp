@@ -1,0 +1,125 @@
+#include "protocol/limits.hpp"
+#include "tests/gateway/routes_fixture.hpp"
+
+#include <string>
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+constexpr auto nil_file = "00000000-0000-4000-8000-000000000001";
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(routes, server_fixture)
+
+BOOST_AUTO_TEST_CASE(a_run_is_resolved_handed_on_and_echoed_with_its_defaults) {
+  auto image = inside.add_image("default", {"base"});
+  auto client = this->client();
+  auto answer = client.post("/v1/instances", run_order());
+  BOOST_TEST(answer.status == 201u);
+  auto body = answer.json();
+  BOOST_TEST(answer.header("Location") == "/v1/operations/" + text(body.at("uuid")));
+  BOOST_TEST(text(body.at("status")) == "PENDING");
+  BOOST_TEST(body.at("result").is_null());
+  BOOST_TEST(json::serialize(body.at("stdin")) ==
+             R"({"value":"","encoding":"ascii","close":true})");
+  BOOST_TEST(json::serialize(body.at("networking")) == R"({"enabled":false})");
+  BOOST_TEST(json::serialize(body.at("env")) == "{}");
+  BOOST_TEST(json::serialize(body.at("files")) == "{}");
+  BOOST_TEST(json::serialize(body.at("args")) == "[]");
+  BOOST_TEST(text(body.at("hostname")) == "linuxkit");
+  BOOST_TEST(text(body.at("image")) == "tag:base");
+  BOOST_TEST(text(body.at("cwd")).empty());
+  BOOST_TEST(body.at("uid").is_null());
+  BOOST_TEST(body.at("timeout").as_int64() == 60);
+  BOOST_TEST(body.at("truncate_output_at").as_int64() == 1048576);
+  BOOST_TEST(body.at("resources_limits").at("max_layer_bytes").as_int64() == 12884901888);
+  auto handed = inside.started.at(0).view()->getRequest().getInstance();
+  BOOST_TEST((uuid::from(handed.getImage()) == image));
+
+  for (const auto& reference : {image.text(), std::string{"base"}}) {
+    auto order = run_order();
+    order["image"] = reference;
+    BOOST_TEST(client.post("/v1/instances", order).status == 201u, reference);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(everything_that_a_client_may_say_about_a_run_is_handed_on) {
+  inside.add_image("default", {"base"});
+  auto client = this->client();
+  auto file = text(client.post("/v1/files", "content").json().at("uuid"));
+  auto order = json::parse(R"({"command":"sh","image":"tag:base","args":["-c","x"],"shell":true,
+    "env":{"A":"1"},"preserve_env":true,"cwd":"/w","uid":5,"gid":0,"hostname":"h",
+    "stdin":{"value":"AP8=","encoding":"base64","close":false,"truncated":false},
+    "timeout":9,"truncate_output_at":0,"disposable":true,
+    "resources_limits":{"max_layer_bytes":4096},"networking":{"enabled":true}})")
+                   .as_object();
+  json::object placement{{"uuid", file}, {"mode", "0o100600"}, {"gid", 7}};
+  order["files"] = json::object{{"/in/f", placement}};
+  auto answer = client.post("/v1/instances", order);
+  BOOST_TEST(answer.status == 201u);
+  auto run = inside.started.at(0).view()->getRequest().getInstance();
+  BOOST_TEST(run.getProcess().getArgs().size() == 2u);
+  BOOST_TEST(run.getProcess().getShell());
+  BOOST_TEST(run.getProcess().getEnv()[0].getValue().cStr() == "1");
+  BOOST_TEST(run.getProcess().getHasUid());
+  BOOST_TEST(run.getProcess().getUid() == 5u);
+  BOOST_TEST(run.getProcess().getHasGid());
+  BOOST_TEST(run.getStdin().size() == 2u);
+  BOOST_TEST(!run.getStdinClose());
+  BOOST_TEST(run.getFiles().size() == 1u);
+  BOOST_TEST(run.getFiles()[0].getSizeBytes() == 7u);
+  BOOST_TEST(run.getFiles()[0].getSha256().size() == 32u);
+  BOOST_TEST(run.getMaxLayerBytes() == 4096u);
+  auto body = answer.json();
+  BOOST_TEST(text(body.at("files").at("/in/f").at("mode")) == "0600");
+  BOOST_TEST(text(body.at("stdin").at("value")) == "AP8=");
+  BOOST_TEST(text(body.at("stdin").at("encoding")) == "base64");
+  BOOST_TEST(!body.at("networking").at("enabled").as_bool());
+  BOOST_TEST(body.at("truncate_output_at").as_int64() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(unknown_images_and_files_of_a_run_are_404) {
+  inside.add_image("other", {"theirs"});
+  inside.add_image("default", {"base"});
+  auto client = this->client();
+  for (const auto& image :
+       {std::string{"tag:nothing"}, std::string{"nothing"}, std::string{"tag:theirs"},
+        uuid::random().text(), std::string{"tag:a b"}}) {
+    auto order = run_order();
+    order["image"] = image;
+    BOOST_TEST(client.post("/v1/instances", order).status == 404u, image);
+  }
+  auto order = run_order();
+  order["files"] = json::object{{"/f", {{"uuid", nil_file}}}};
+  auto answer = client.post("/v1/instances", order);
+  BOOST_TEST(answer.status == 404u);
+  BOOST_TEST(mentions(error_of(answer), "/f"));
+  BOOST_TEST(inside.started.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_full_queue_is_429_with_a_time_to_retry) {
+  inside.add_image("default", {"base"});
+  inside.start_error = ec::busy;
+  auto answer = client().post("/v1/instances", run_order());
+  BOOST_TEST(answer.status == 429u);
+  BOOST_TEST(answer.header("Retry-After") == "1");
+}
+
+BOOST_AUTO_TEST_CASE(the_largest_standard_input_goes_in_and_comes_back) {
+  inside.add_image("default", {"base"});
+  auto order = run_order();
+  std::string bytes(limits::stdin_bytes_max, 'z');
+  order["stdin"] = json::object{{"value", bytes}};
+  auto client = this->client();
+  auto answer = client.post("/v1/instances", order);
+  BOOST_TEST(answer.status == 201u);
+  BOOST_TEST(answer.header("Transfer-Encoding") == "chunked");
+  BOOST_TEST((text(answer.json().at("stdin").at("value")) == bytes));
+  auto shown = client.get("/v1/operations/" + text(answer.json().at("uuid"))).json();
+  BOOST_TEST((text(shown.at("metadata").at("stdin").at("value")) == bytes));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
