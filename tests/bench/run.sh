@@ -2,11 +2,12 @@
 # Benchmarks: tests/bench/run.sh GROUP [PART...]
 #
 #   job           where the time of one run goes, phase by phase
-#   storage       disks: attach, read, seal, serve, what runs cost, a large catalog
+#   storage       disks: attach, read, seal, serve, what runs cost, a guest's view, a large catalog
 #   cluster_size  what small and large clusters of a qcow2 file cost in space and time
 #
 # Each group installs what it compares with, measures in one run, prints a table (n, median, least
-# and greatest) and, where a bar is set, a line `bar: GROUP.N figure limit ok|short|skip`.
+# and greatest) and, where a bar is set, a line `bar: GROUP.N figure limit ok|short|skip`
+# (limit -: none).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -6,7 +6,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(chain seal serve runs catalog)
+[ ${#parts[@]} -gt 0 ] || parts=(chain seal serve runs guest catalog)
 ninja -C build storage_bench seal_bench >/dev/null
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -52,6 +52,7 @@ for part in "${parts[@]}"; do
       ;;
     serve) bash tests/bench/storage_serve.sh ;;
     runs) bash tests/bench/storage_runs.sh ;;
+    guest) bash tests/bench/storage_guest.sh ;;
     catalog) bash tests/bench/storage_catalog.sh ;;
     *) echo "no such part: $part" >&2; exit 2 ;;
   esac
