@@ -152,6 +152,7 @@ public:
   result<transaction> begin();
 
 private:
+  friend class record_proof; // holds the tables against each other (storage/fsck_records.hpp)
   struct impl;
   explicit catalog(std::unique_ptr<impl> state);
   std::unique_ptr<impl> impl_;

@@ -3,6 +3,7 @@
 #include "storage/error.hpp"
 #include "storage/fsck_blobs.hpp"
 #include "storage/fsck_images.hpp"
+#include "storage/fsck_records.hpp"
 
 #include <sys/stat.h>
 
@@ -65,6 +66,7 @@ private:
   result<void> check_file(const catalog::file_row& row);
   result<void> check_links();
   result<void> check_uploads();
+  result<void> check_records();
   result<void> check_folder(const fs::path& folder);
   result<verdict> judge(const fs::path& file) const;
   result<void> settle(std::vector<fs::path> strangers);
@@ -86,7 +88,8 @@ void proof::problem(const std::string& line) {
 }
 
 result<fsck_summary> proof::run() {
-  for (auto next : {&proof::check_files, &proof::check_links, &proof::check_uploads}) {
+  for (auto next :
+       {&proof::check_files, &proof::check_links, &proof::check_uploads, &proof::check_records}) {
     if (auto done = (this->*next)(); !done) {
       return done.error();
     }
@@ -196,6 +199,14 @@ result<void> proof::check_uploads() {
     }
     after = page->back().key;
   }
+}
+
+result<void> proof::check_records() {
+  record_proof rows{records_, how_, [this](const std::string& line) { problem(line); }, found_};
+  if (auto done = rows.check_rows(); !done) {
+    return done;
+  }
+  return rows.check_totals();
 }
 
 result<proof::verdict> proof::judge(const fs::path& file) const {

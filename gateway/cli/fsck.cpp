@@ -40,6 +40,7 @@ void print_summary(const storage::fsck_summary& found, bool scrub) {
               human_size(found.file_bytes).c_str());
   std::printf("; %llu uploads, %s", static_cast<unsigned long long>(found.uploads),
               human_size(found.upload_bytes).c_str());
+  std::printf("; %llu rows of the catalog", static_cast<unsigned long long>(found.catalog_rows));
   if (found.overlays != 0) {
     std::printf("; %llu files of runs under way", static_cast<unsigned long long>(found.overlays));
   }
@@ -75,6 +76,10 @@ int check(const fsck_command& given) {
     return cannot_look_status;
   }
   print_summary(*found, given.scrub);
+  if (!found->are_totals_counted) {
+    failed("what projects take was not counted: the daemon writes too much; try again later");
+    return found->problems == 0 ? cannot_look_status : damage_status;
+  }
   return found->problems == 0 ? 0 : damage_status;
 }
 

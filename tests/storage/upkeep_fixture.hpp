@@ -170,6 +170,7 @@ struct store_fixture : disk_fixture {
     {
       auto env = lmdb::environment::open(state / "catalog", {1u << 30, 32, 16});
       BOOST_REQUIRE(env);
+      ::mdb_env_set_flags(env->handle(), MDB_NOSYNC, 1); // no power is cut here
       auto t = lmdb::transaction::begin(*env, lmdb::mode::write);
       BOOST_REQUIRE(t);
       auto opened = t->open_table(table);
