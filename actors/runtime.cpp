@@ -148,7 +148,6 @@ result<void> runtime::impl::open() {
     return opened.error();
   }
   files = std::move(*opened);
-  files->set_blob_bytes_max(config.http.upload_bytes_max);
   auto records = storage::catalog::open(config.state_dir / "catalog");
   if (records.has_error()) {
     return records.error();
@@ -163,9 +162,13 @@ result<void> runtime::impl::open() {
   if (removed.has_error()) {
     return removed.error();
   }
+  storage::engine::options how;
+  how.blobs = files->blobs_path();
+  how.uploads = files->uploads_path();
+  how.blob_bytes_max = config.http.upload_bytes_max;
   auto started = storage::engine::start(
       config.state_dir / "images",
-      [records = catalog](const uuid& image) { return records->get_index(image); }, {});
+      [records = catalog](const uuid& image) { return records->get_index(image); }, how);
   if (started.has_error()) {
     return started.error();
   }
@@ -228,7 +231,7 @@ void runtime::impl::spawn() {
   system.emplace(caf_config);
   reader = system->spawn(catalog_reader, catalog);
   writer = system->spawn<caf::detached>(catalog_writer, catalog);
-  store_handle = system->spawn<caf::detached>(store, store_parts{files, disks, sockets, reserve});
+  store_handle = system->spawn<caf::detached>(store, store_parts{disks, sockets, reserve});
   reclaimer_handle = system->spawn<caf::detached>(
       reclaimer,
       reclaimer_parts{catalog, [work = space](const uuid& id) { return work->remove(id); },

@@ -7,13 +7,15 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace coppice {
 
 namespace {
 
-std::span<const std::byte> bytes_of(capnp::Data::Reader data) {
-  return {reinterpret_cast<const std::byte*>(data.begin()), data.size()};
+std::vector<std::byte> bytes_of(capnp::Data::Reader data) {
+  const auto* begin = reinterpret_cast<const std::byte*>(data.begin());
+  return {begin, begin + data.size()};
 }
 
 frame<proto::OverlaySealed> told(const storage::sealed_image& image) {
@@ -47,6 +49,18 @@ storage::engine::answer<T> store_state::here(std::function<void(result<T>)> then
       caf::anon_send(alive, make_frame<proto::DisksAnswered>());
     }
   };
+}
+
+template <class Reply, class T>
+storage::engine::answer<T> store_state::reply(caf::typed_response_promise<frame<Reply>> to,
+                                              std::function<frame<Reply>(const T&)> told_as) {
+  return here<T>([to, told_as = std::move(told_as)](result<T> done) mutable {
+    if (done.has_error()) {
+      to.deliver(to_error(done.error()));
+    } else {
+      to.deliver(told_as(*done));
+    }
+  });
 }
 
 void store_state::take_answers() {
@@ -89,15 +103,12 @@ store_state::attach(proto::AttachOverlay::Reader request) {
 
 caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::Reader request) {
   auto overlay = uuid::from(request.getOverlay());
-  if (!uuid::from(request.getParent())) {
-    auto sealed = parts_.files->seal_import(overlay);
-    if (sealed.has_error()) {
-      return to_error(sealed.error());
-    }
-    parts_.disks->indexes().put(overlay, sealed->index);
-    return told(*sealed);
-  }
   auto promise = self_->make_response_promise<frame<proto::OverlaySealed>>();
+  if (!uuid::from(request.getParent())) {
+    parts_.disks->seal_import(overlay,
+                              reply<proto::OverlaySealed, storage::sealed_image>(promise, told));
+    return promise;
+  }
   parts_.disks->seal(overlay,
                      here<storage::sealed_image>(
                          [this, promise, overlay](result<storage::sealed_image> done) mutable {
@@ -114,20 +125,18 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
 caf::result<frame<proto::OverlayDiscarded>> store_state::discard(const uuid& overlay) {
   using discarded = storage::engine::discarded;
   auto promise = self_->make_response_promise<frame<proto::OverlayDiscarded>>();
-  parts_.disks->discard(
-      overlay, here<discarded>([this, promise, overlay](result<discarded> done) mutable {
-        close_slot(overlay);
-        // A sealed file whose record was never committed.
-        auto removed = done ? parts_.files->discard(overlay) : result<void>{done.error()};
-        if (removed.has_error()) {
-          promise.deliver(to_error(removed.error()));
-          return;
-        }
-        promise.deliver(make_frame<proto::OverlayDiscarded>([&](auto root) {
-          root.setTrouble(done->trouble);
-          root.setBeyondLimit(done->is_beyond_limit);
-        }));
-      }));
+  parts_.disks->discard(overlay,
+                        here<discarded>([this, promise, overlay](result<discarded> done) mutable {
+                          close_slot(overlay);
+                          if (done.has_error()) {
+                            promise.deliver(to_error(done.error()));
+                            return;
+                          }
+                          promise.deliver(make_frame<proto::OverlayDiscarded>([&](auto root) {
+                            root.setTrouble(done->trouble);
+                            root.setBeyondLimit(done->is_beyond_limit);
+                          }));
+                        }));
   return promise;
 }
 
@@ -138,20 +147,60 @@ void store_state::close_slot(const uuid& overlay) {
   parts_.sockets->take(overlay); // of a VM that never came
 }
 
+caf::result<frame<proto::BlobUpload>> store_state::begin_blob() {
+  if (auto refused = parts_.reserve ? parts_.reserve->refusal() : std::nullopt) {
+    return to_error(*refused);
+  }
+  auto promise = self_->make_response_promise<frame<proto::BlobUpload>>();
+  parts_.disks->begin_blob(
+      reply<proto::BlobUpload, std::uint64_t>(promise, [](const std::uint64_t& upload) {
+        return make_frame<proto::BlobUpload>([&](auto root) { root.setUpload(upload); });
+      }));
+  return promise;
+}
+
+caf::result<frame<proto::Done>> store_state::append_blob(proto::AppendBlob::Reader request) {
+  auto promise = self_->make_response_promise<frame<proto::Done>>();
+  parts_.disks->append_blob(request.getUpload(), bytes_of(request.getData()),
+                            here<void>([promise](result<void> done) mutable {
+                              if (done.has_error()) {
+                                promise.deliver(to_error(done.error()));
+                              } else {
+                                promise.deliver(make_frame<proto::Done>());
+                              }
+                            }));
+  return promise;
+}
+
+caf::result<frame<proto::BlobStored>> store_state::finish_blob(proto::FinishBlob::Reader request) {
+  auto promise = self_->make_response_promise<frame<proto::BlobStored>>();
+  parts_.disks->finish_blob(
+      request.getUpload(),
+      reply<proto::BlobStored, storage::stored_blob>(promise, [](const auto& stored) {
+        return make_frame<proto::BlobStored>([&](auto root) {
+          root.setSha256({stored.digest.data(), stored.digest.size()});
+          root.setSizeBytes(stored.size_bytes);
+        });
+      }));
+  return promise;
+}
+
 caf::result<frame<proto::BlobChunk>> store_state::read_blob(proto::ReadBlob::Reader request) {
-  storage::store::sha256 digest{};
+  storage::stored_blob::sha256 digest{};
   if (request.getSha256().size() != digest.size()) {
     return make_error(ec::invalid, "sha256: must be 32 bytes");
   }
   std::copy_n(request.getSha256().begin(), digest.size(), digest.begin());
   auto wanted = std::min<std::size_t>(request.getMaxBytes(), limits::transfer_chunk_bytes);
-  auto r = parts_.files->read_blob(digest, request.getOffset(), wanted);
-  if (r.has_error()) {
-    return to_error(r.error());
-  }
-  return make_frame<proto::BlobChunk>([&](auto root) {
-    root.setData({reinterpret_cast<const capnp::byte*>(r->data()), r->size()});
-  });
+  auto promise = self_->make_response_promise<frame<proto::BlobChunk>>();
+  parts_.disks->read_blob(
+      digest, request.getOffset(), wanted,
+      reply<proto::BlobChunk, std::vector<std::byte>>(promise, [](const auto& bytes) {
+        return make_frame<proto::BlobChunk>([&](auto root) {
+          root.setData({reinterpret_cast<const capnp::byte*>(bytes.data()), bytes.size()});
+        });
+      }));
+  return promise;
 }
 
 store_actor::behavior_type store_state::make_behavior(store_parts parts) {
@@ -170,34 +219,18 @@ store_actor::behavior_type store_state::make_behavior(store_parts parts) {
         return discard(uuid::from(view->getOverlay()));
       },
       [this](const frame<proto::DisksAnswered>&) { take_answers(); },
-      [this](const frame<proto::BeginBlob>&) -> caf::result<frame<proto::BlobUpload>> {
-        if (auto refused = parts_.reserve ? parts_.reserve->refusal() : std::nullopt) {
-          return to_error(*refused);
-        }
-        auto begun = parts_.files->begin_blob();
-        if (begun.has_error()) {
-          return to_error(begun.error());
-        }
-        return make_frame<proto::BlobUpload>([&](auto root) { root.setUpload(*begun); });
-      },
+      [this](const frame<proto::BeginBlob>&) { return begin_blob(); },
       [this](const frame<proto::AppendBlob>& r) {
         auto view = r.view();
-        return answer(parts_.files->append_blob(view->getUpload(), bytes_of(view->getData())));
+        return append_blob(*view);
       },
-      [this](const frame<proto::FinishBlob>& r) -> caf::result<frame<proto::BlobStored>> {
+      [this](const frame<proto::FinishBlob>& r) {
         auto view = r.view();
-        auto stored = parts_.files->finish_blob(view->getUpload());
-        if (stored.has_error()) {
-          return to_error(stored.error());
-        }
-        return make_frame<proto::BlobStored>([&](auto root) {
-          root.setSha256({stored->digest.data(), stored->digest.size()});
-          root.setSizeBytes(stored->size_bytes);
-        });
+        return finish_blob(*view);
       },
       [this](const frame<proto::AbortBlob>& r) {
         auto view = r.view();
-        parts_.files->abort_blob(view->getUpload());
+        parts_.disks->abort_blob(view->getUpload(), [](const result<void>&) {}); // nobody asks
       },
       [this](const frame<proto::ReadBlob>& r) {
         auto view = r.view();

@@ -5,7 +5,6 @@
 #include "actors/type_ids.hpp"
 #include "storage/disk/engine.hpp"
 #include "storage/space_reserve.hpp"
-#include "storage/store.hpp"
 
 #include <functional>
 #include <memory>
@@ -15,19 +14,19 @@
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 
 namespace coppice {
 
 /// What the store actor works with.
 struct store_parts {
-  std::shared_ptr<storage::store> files;
   std::shared_ptr<storage::engine> disks;
   std::shared_ptr<disk_sockets> sockets;
   std::shared_ptr<storage::space_reserve> reserve; ///< null: uploads are never refused for it
 };
 
-/// The owner of the store: overlays, seals, blobs. The engine serves and seals disks on threads of
-/// its own, many at once; blobs and imports block on the disk, so it is spawned detached.
+/// The door to the store: overlays, seals, blobs. All of it is done by the engine, on threads of
+/// its own, many at once. Spawned detached: an attach never waits for a thread of the actors.
 class store_state {
 public:
   explicit store_state(store_actor::stateful_pointer<store_state> self) : self_{self} {}
@@ -46,12 +45,19 @@ private:
   caf::result<frame<proto::OverlayAttached>> attach(proto::AttachOverlay::Reader request);
   caf::result<frame<proto::OverlaySealed>> seal(proto::SealOverlay::Reader request);
   caf::result<frame<proto::OverlayDiscarded>> discard(const uuid& overlay);
+  caf::result<frame<proto::BlobUpload>> begin_blob();
+  caf::result<frame<proto::Done>> append_blob(proto::AppendBlob::Reader request);
+  caf::result<frame<proto::BlobStored>> finish_blob(proto::FinishBlob::Reader request);
   caf::result<frame<proto::BlobChunk>> read_blob(proto::ReadBlob::Reader request);
   void close_slot(const uuid& overlay);
 
   /// An answer for the engine to call; `then` runs in this actor.
   template <class T>
   storage::engine::answer<T> here(std::function<void(result<T>)> then);
+  /// The same, where it is the answer to a request, `told_as` a message.
+  template <class Reply, class T>
+  storage::engine::answer<T> reply(caf::typed_response_promise<frame<Reply>> to,
+                                   std::function<frame<Reply>(const T&)> told_as);
   void take_answers();
 
   store_actor::stateful_pointer<store_state> self_;

@@ -1,10 +1,10 @@
 #include "storage/reclaimer.hpp"
 
+#include "storage/disk/engine_bytes.hpp"
 #include "storage/error.hpp"
 #include "storage/qcow2/sealed_file.hpp"
 
 #include <algorithm>
-#include <future>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,90 +17,11 @@ namespace {
 constexpr std::size_t runs_at_once = 256;
 constexpr std::uint64_t clusters_at_once = (64u << 20) / cluster_bytes;
 
-/// Tables lie together: few calls get them all.
-constexpr std::uint64_t piece_bytes = 256u << 10;
+const char* const stopped_text = "reclaiming was stopped; it goes on at the next start";
 
 failure stopped() {
-  return fail(ec::conflict, "reclaiming was stopped; it goes on at the next start");
+  return fail(ec::conflict, stopped_text);
 }
-
-/// Asks the engine and waits. `ask` gets the answer to hand over.
-template <class T, class Ask>
-result<T> wait_for(Ask&& ask) {
-  auto told = std::make_shared<std::promise<result<T>>>();
-  auto answer = told->get_future();
-  ask(engine::answer<T>{[told](result<T> given) {
-    told->set_value(std::move(given));
-  }});
-  return answer.get();
-}
-
-/// A sealed file, read by the engine a piece at a time.
-class engine_bytes final : public qcow2::byte_source {
-public:
-  static result<std::unique_ptr<engine_bytes>> open(engine& disks, const uuid& image,
-                                                    const std::atomic<bool>& is_stopped) {
-    std::unique_ptr<engine_bytes> made{new engine_bytes{disks, image, is_stopped}};
-    if (auto done = made->load(0); !done) {
-      return done.error();
-    }
-    return made;
-  }
-
-  const std::string& name() const override {
-    return name_;
-  }
-  std::uint64_t size_bytes() const override {
-    return piece_.file_bytes;
-  }
-
-  result<void> read(std::uint64_t offset_bytes, std::span<std::byte> out) const override {
-    while (!out.empty()) {
-      const auto begin = offset_bytes / piece_bytes * piece_bytes;
-      if (begin != begin_) {
-        if (auto done = load(begin); !done) {
-          return done;
-        }
-      }
-      const auto within = static_cast<std::size_t>(offset_bytes - begin);
-      const auto here = std::min(out.size(), static_cast<std::size_t>(piece_bytes) - within);
-      const auto there = piece_.bytes.size() - std::min(piece_.bytes.size(), within);
-      const auto copied = std::min(here, there);
-      std::copy_n(piece_.bytes.begin() + static_cast<std::ptrdiff_t>(piece_.bytes.size() - there),
-                  copied, out.begin());
-      std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(copied), here - copied, std::byte{0});
-      offset_bytes += here;
-      out = out.subspan(here);
-    }
-    return {};
-  }
-
-private:
-  engine_bytes(engine& disks, const uuid& image, const std::atomic<bool>& is_stopped)
-      : disks_{disks}, image_{image}, name_{image.text() + ".qcow2"}, is_stopped_{is_stopped} {}
-
-  result<void> load(std::uint64_t begin) const {
-    if (is_stopped_) {
-      return stopped();
-    }
-    auto piece = wait_for<engine::file_piece>([&](engine::answer<engine::file_piece> then) {
-      disks_.read_file(image_, begin, piece_bytes, std::move(then));
-    });
-    if (!piece) {
-      return piece.error();
-    }
-    piece_ = std::move(*piece);
-    begin_ = begin;
-    return {};
-  }
-
-  engine& disks_;
-  uuid image_;
-  std::string name_;
-  const std::atomic<bool>& is_stopped_;
-  mutable engine::file_piece piece_;
-  mutable std::uint64_t begin_ = 0;
-};
 
 } // namespace
 
@@ -143,7 +64,13 @@ result<std::uint64_t> reclaimer::punch(const uuid& image) {
   if (records_->has_image(image) || !records_->has_image_file(image)) {
     return std::uint64_t{0};
   }
-  auto bytes = engine_bytes::open(*disks_, image, is_stopped_);
+  auto bytes = engine_bytes::open(
+      image.text() + ".qcow2",
+      [this, image](std::uint64_t offset_bytes, std::size_t bytes_max,
+                    engine::answer<engine::file_piece> then) {
+        disks_->read_file(image, offset_bytes, bytes_max, std::move(then));
+      },
+      is_stopped_, stopped_text);
   if (!bytes) {
     return bytes.error();
   }

@@ -1,12 +1,8 @@
 #include "storage/store.hpp"
 
-#include "protocol/limits.hpp"
 #include "storage/blobs.hpp"
 #include "storage/error.hpp"
-#include "storage/ext4_superblock.hpp"
 #include "storage/file.hpp"
-#include "storage/qcow2/reader.hpp"
-#include "storage/qcow2/sealed_file.hpp"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -16,7 +12,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,9 +24,6 @@ namespace {
 constexpr std::string_view image_suffix = ".qcow2";
 constexpr std::string_view overlay_suffix = ".overlay";
 constexpr std::size_t uuid_text_length = 36;
-
-/// Nobody but the daemon's user may write to a sealed image, and that user only by changing it.
-constexpr mode_t sealed_mode = 0400;
 
 std::filesystem::path images_dir(const std::filesystem::path& state_dir) {
   return state_dir / "images";
@@ -103,42 +95,6 @@ result<file> take_lock(const std::filesystem::path& path) {
   return lock;
 }
 
-qcow2::reader::open_parent parents_in(std::filesystem::path dir) {
-  return [dir = std::move(dir)](const uuid& image) {
-    return qcow2::open_bytes(image_file(dir, image));
-  };
-}
-
-/// What the worker that made an import has left, if it may become an image.
-result<qcow2::sealed_content> check_import(const std::filesystem::path& path,
-                                           const std::filesystem::path& images) {
-  auto bytes = qcow2::open_bytes(path);
-  if (!bytes) {
-    return bytes.error();
-  }
-  auto content = qcow2::read_sealed(**bytes);
-  if (!content) {
-    return content.error();
-  }
-  if (content->parent) {
-    return fail(ec::damaged, path.string() + ": its backing file is " + content->parent->text() +
-                                 ", expected none");
-  }
-  if (content->disk_bytes != limits::disk_bytes) {
-    return fail(ec::damaged, path.string() + ": its disk has " +
-                                 std::to_string(content->disk_bytes) + " bytes, expected " +
-                                 std::to_string(limits::disk_bytes));
-  }
-  auto disk = qcow2::reader::open(std::move(*bytes), parents_in(images));
-  if (!disk) {
-    return disk.error();
-  }
-  if (auto clean = check_clean_ext4(**disk); !clean) {
-    return failure{clean.error().code, path.string() + ": " + clean.error().text};
-  }
-  return content;
-}
-
 /// Removes what `is_leftover` says of the entries of a folder; they may be folders themselves.
 template <class Predicate>
 result<std::size_t> remove_entries(const std::filesystem::path& dir, Predicate&& is_leftover) {
@@ -162,13 +118,10 @@ result<std::size_t> remove_entries(const std::filesystem::path& dir, Predicate&&
 } // namespace
 
 struct store::impl {
-  impl(std::filesystem::path dir, file held)
-      : state_dir{std::move(dir)}, lock{std::move(held)},
-        blob_files{state_dir / "blobs", state_dir / "uploads", std::chrono::steady_clock::now} {}
+  impl(std::filesystem::path dir, file held) : state_dir{std::move(dir)}, lock{std::move(held)} {}
 
   std::filesystem::path state_dir;
   file lock;
-  blobs blob_files;
 };
 
 store::store(std::unique_ptr<impl> state) : impl_{std::move(state)} {
@@ -214,72 +167,12 @@ std::filesystem::path store::image_path(const uuid& image) const {
   return image_file(images_dir(impl_->state_dir), image);
 }
 
-result<sealed_image> store::seal_import(const uuid& image) {
-  auto path = overlay_path(image);
-  auto content = check_import(path, images_dir(impl_->state_dir));
-  if (!content) {
-    return content.error();
-  }
-  auto target = file::open(path, O_RDWR);
-  if (!target) {
-    return target.error();
-  }
-  if (auto done = target->set_mode(sealed_mode); !done) {
-    return done.error();
-  }
-  if (auto done = target->sync(); !done) {
-    return done.error();
-  }
-  auto size =
-      target->allocated_bytes(); // after the sync: until then the kernel may not have chosen
-  if (!size) {
-    return size.error();
-  }
-  if (auto done = move_durably(path, image_path(image)); !done) {
-    return done.error();
-  }
-  return sealed_image{false, block_index::of_import(image, content->own), *size};
+std::filesystem::path store::blobs_path() const {
+  return impl_->state_dir / "blobs";
 }
 
-result<void> store::discard(const uuid& overlay) {
-  // Both are tried; the first failure is the one to tell.
-  auto of_overlay = remove_file(overlay_path(overlay));
-  auto of_image = remove_file(image_path(overlay));
-  if (!of_overlay) {
-    return of_overlay.error();
-  }
-  if (!of_image) {
-    return of_image.error();
-  }
-  return {};
-}
-
-// -- blobs
-// -------------------------------------------------------------------------------------------
-
-result<std::uint64_t> store::begin_blob() {
-  return impl_->blob_files.begin();
-}
-
-result<void> store::append_blob(std::uint64_t upload, std::span<const std::byte> data) {
-  return impl_->blob_files.append(upload, data);
-}
-
-result<store::stored_blob> store::finish_blob(std::uint64_t upload) {
-  return impl_->blob_files.finish(upload);
-}
-
-void store::abort_blob(std::uint64_t upload) {
-  impl_->blob_files.abort(upload);
-}
-
-result<std::vector<std::byte>> store::read_blob(const sha256& digest, std::uint64_t offset_bytes,
-                                                std::size_t bytes_max) {
-  return impl_->blob_files.read(digest, offset_bytes, bytes_max);
-}
-
-void store::set_blob_bytes_max(std::uint64_t bytes) {
-  impl_->blob_files.bytes_max(bytes);
+std::filesystem::path store::uploads_path() const {
+  return impl_->state_dir / "uploads";
 }
 
 // -- start

@@ -2,16 +2,12 @@
 
 #include "protocol/result.hpp"
 #include "protocol/uuid.hpp"
-#include "storage/block_source.hpp"
-#include "storage/disk/seal.hpp"
+#include "storage/stored_blob.hpp"
 
-#include <array>
-#include <cstdint>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <span>
-#include <vector>
 
 namespace coppice::storage {
 
@@ -30,12 +26,15 @@ namespace coppice::storage {
 ///   tmp/                     scratch of imports; emptied at start
 ///   catalog/                 LMDB (storage/catalog.hpp)
 ///
+/// What writes to them, but for LMDB, is the engine (storage/disk/engine.hpp); here are their names
+/// and what is done before it starts.
+///
 /// Guarantee: a file images/*.qcow2 or in blobs/ is whole and durable. It counts once the catalog
-/// has its record; files without one are removed by `remove_leftovers`. Owner: the store actor; one
-/// thread at a time.
+/// has its record; files without one are removed by `remove_leftovers`. Paths
+/// may be asked for by any thread.
 class store {
 public:
-  using sha256 = std::array<unsigned char, 32>;
+  using sha256 = stored_blob::sha256;
 
   /// Creates missing folders (mode 0700) and takes the lock. in_use: names the first daemon's pid.
   static result<std::unique_ptr<store>> open(const std::filesystem::path& state_dir);
@@ -44,7 +43,7 @@ public:
   store(const store&) = delete;
   store& operator=(const store&) = delete;
 
-  // -- overlays and images -----------------------------------------------------------------------
+  // -- paths -------------------------------------------------------------------------------------
 
   /// Where an import leaves the file of an image; the engine's overlays have the same names.
   std::filesystem::path overlay_path(const uuid& overlay) const;
@@ -52,33 +51,9 @@ public:
   /// Where a sealed image's file is.
   std::filesystem::path image_path(const uuid& image) const;
 
-  /// Makes the file that an import has left the immutable one of its image. Believes nothing of it:
-  /// it must be what qcow2/sealed_file.hpp describes, without a parent, and its ext4 superblock
-  /// must say clean; then file durable, rename, folder durable. damaged, not_clean, not_found.
-  result<sealed_image> seal_import(const uuid& image);
-
-  /// Removes overlay and unrecorded sealed file of that id; what is not there is fine.
-  result<void> discard(const uuid& overlay);
-
-  // -- blobs -------------------------------------------------------------------------------------
-
-  struct stored_blob {
-    sha256 digest{};
-    std::uint64_t size_bytes = 0;
-  };
-
-  /// Starts an upload and gives its number.
-  result<std::uint64_t> begin_blob();
-  /// too_large: beyond `blob_bytes_max`; the upload is then gone. not_found: no such upload.
-  result<void> append_blob(std::uint64_t upload, std::span<const std::byte> data);
-  /// Durable under its digest; the same bytes twice are stored once.
-  result<stored_blob> finish_blob(std::uint64_t upload);
-  void abort_blob(std::uint64_t upload);
-  /// Up to `bytes_max` from `offset_bytes`; empty at the end. not_found.
-  result<std::vector<std::byte>> read_blob(const sha256& digest, std::uint64_t offset_bytes,
-                                           std::size_t bytes_max);
-
-  void set_blob_bytes_max(std::uint64_t bytes);
+  /// For engine::options: stored files, and uploads in progress.
+  std::filesystem::path blobs_path() const;
+  std::filesystem::path uploads_path() const;
 
   // -- start -------------------------------------------------------------------------------------
 

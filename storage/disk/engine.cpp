@@ -1,5 +1,7 @@
 #include "storage/disk/engine.hpp"
 
+#include "storage/blobs.hpp"
+#include "storage/disk/import_seals.hpp"
 #include "storage/disk/shard.hpp"
 #include "storage/error.hpp"
 #include "storage/ring/loop.hpp"
@@ -74,9 +76,34 @@ struct engine::impl {
     return lanes[std::hash<uuid>{}(image) % lanes.size()];
   }
 
+  void discard(const uuid& overlay, answer<discarded> then) {
+    auto& found = of_overlay(overlay, true);
+    found.thread->post([&found, overlay, then = std::move(then)]() mutable {
+      storage::start(found.work->discard(overlay), std::move(then));
+    });
+  }
+
+  /// Starts `make(blobs)` on their loop.
+  template <class Make, class Then>
+  void on_blobs(Make make, Then then) {
+    blob_loop().post([this, make = std::move(make), then = std::move(then)]() mutable {
+      storage::start(make(*blob_files), std::move(then));
+    });
+  }
+  /// The last: others' work begins with the first.
+  loop& blob_loop() {
+    return *lanes.back().thread;
+  }
+
   std::filesystem::path images;
   index_cache cache;
   std::vector<lane> lanes;
+  std::unique_ptr<blobs> blob_files; ///< lives on blob_loop()
+  import_seals imports{[this](const uuid& image) {
+                         auto& mine = of_file(image);
+                         return import_seals::place{*mine.thread, *mine.work};
+                       },
+                       cache};
   std::string description;
   std::atomic<slot_number> slots{0};
   std::mutex mutex;
@@ -105,6 +132,8 @@ result<std::unique_ptr<engine>> engine::start(std::filesystem::path images,
                                         how.sealed_files_open_max);
     state->lanes.push_back({std::move(thread), std::move(work)});
   }
+  state->blob_files = std::make_unique<blobs>(
+      state->blob_loop().requests(), blobs::settings{how.blobs, how.uploads, how.blob_bytes_max});
   return std::unique_ptr<engine>{new engine{std::move(state)}};
 }
 
@@ -113,6 +142,17 @@ engine::~engine() {
 }
 
 void engine::stop() {
+  impl_->imports.stop();
+  if (auto& last = impl_->lanes.back(); last.thread) {
+    std::promise<void> ended;
+    last.thread->post([&]() {
+      storage::start([](blobs& work, std::promise<void>& told) -> task<void> {
+        co_await work.stop();
+        told.set_value();
+      }(*impl_->blob_files, ended));
+    });
+    ended.get_future().wait();
+  }
   for (auto& lane : impl_->lanes) {
     if (!lane.thread) {
       continue;
@@ -164,11 +204,41 @@ void engine::seal(const uuid& overlay, answer<sealed_image> then) {
   });
 }
 
+void engine::seal_import(const uuid& image, answer<sealed_image> then) {
+  impl_->imports.seal(image, std::move(then));
+}
+
 void engine::discard(const uuid& overlay, answer<discarded> then) {
-  auto& lane = impl_->of_overlay(overlay, true);
-  lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
-    storage::start(lane.work->discard(overlay), std::move(then));
-  });
+  auto work = [this, overlay, then = std::move(then)]() {
+    impl_->discard(overlay, then);
+  };
+  if (!impl_->imports.give_up(overlay, work)) {
+    work();
+  }
+}
+
+void engine::begin_blob(answer<std::uint64_t> then) {
+  impl_->on_blobs([](blobs& of) { return of.begin(); }, std::move(then));
+}
+
+void engine::append_blob(std::uint64_t upload, std::vector<std::byte> data, answer<void> then) {
+  impl_->on_blobs([upload, data = std::move(data)](
+                      blobs& of) mutable { return of.append(upload, std::move(data)); },
+                  std::move(then));
+}
+
+void engine::finish_blob(std::uint64_t upload, answer<stored_blob> then) {
+  impl_->on_blobs([upload](blobs& of) { return of.finish(upload); }, std::move(then));
+}
+
+void engine::abort_blob(std::uint64_t upload, answer<void> then) {
+  impl_->on_blobs([upload](blobs& of) { return of.abort(upload); }, std::move(then));
+}
+
+void engine::read_blob(const stored_blob::sha256& digest, std::uint64_t offset_bytes,
+                       std::size_t bytes_max, answer<std::vector<std::byte>> then) {
+  impl_->on_blobs([=](blobs& of) { return of.read(digest, offset_bytes, bytes_max); },
+                  std::move(then));
 }
 
 void engine::read_file(const uuid& image, std::uint64_t offset_bytes, std::size_t bytes_max,

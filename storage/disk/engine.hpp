@@ -5,6 +5,7 @@
 #include "storage/disk/index_cache.hpp"
 #include "storage/disk/seal.hpp"
 #include "storage/ring/ring.hpp"
+#include "storage/stored_blob.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +32,11 @@ enum class io_kind : std::uint8_t {
 /// sockets and files together. A slot can be pointed to another overlay while its guest has nothing
 /// mounted.
 ///
-/// Guarantee: an overlay and its slot live on one loop; calls come from any thread, are carried out
-/// in the order in which one thread makes them, and answer once, on a loop's thread.
+/// Stored files and imports' seals are its work too, so that nothing waits for their disk.
+///
+/// Guarantee: an overlay and its slot live on one loop, and all uploads on one; calls come from any
+/// thread, are carried out in the order in which one thread makes them, and answer once, on a
+/// loop's thread.
 class engine {
 public:
   struct options {
@@ -40,6 +44,11 @@ public:
     io_kind io = io_kind::automatic;
     std::size_t sealed_files_open_max = 512; ///< for each loop
     std::size_t index_bytes_max = 256u << 20;
+    /// The folders of stored files and of uploads in progress (storage/blobs.hpp); empty: nothing
+    /// can be uploaded.
+    std::filesystem::path blobs;
+    std::filesystem::path uploads;
+    std::uint64_t blob_bytes_max = 1ull << 30;
     /// Puts something between each loop and its ring: recording, faults. Empty: nothing.
     std::function<std::unique_ptr<ring>(std::unique_ptr<ring>)> wrap_ring;
   };
@@ -56,7 +65,8 @@ public:
   engine(const engine&) = delete;
   engine& operator=(const engine&) = delete;
 
-  /// Closes all slots, lets what is under way end and drops all overlays. Every answer has been
+  /// Closes all slots, gives up uploads and the checks of imports, lets what is under way end and
+  /// drops all overlays. Every answer has been
   /// given when it returns, and none is kept: what they hold may go away. Nothing may be called
   /// afterwards.
   void stop();
@@ -95,8 +105,24 @@ public:
     bool is_beyond_limit = false; ///< because of `own_bytes_max`
   };
 
-  /// Drops the overlay and its file, if they are there.
+  /// Makes the file that an import has left under the overlay's name the immutable one of its
+  /// image. Believes nothing of it: it must be what qcow2/sealed_file.hpp describes, without a
+  /// parent, and its ext4 superblock must say clean. The image's index is in indexes() then.
+  /// damaged, not_clean, unsupported, not_found, conflict: the image is there already.
+  void seal_import(const uuid& image, answer<sealed_image> then);
+
+  /// Drops the overlay and its file, and the sealed file of that id, whose record was never
+  /// committed; what is not there is fine. An import that is being sealed is given up.
   void discard(const uuid& overlay, answer<discarded> then);
+
+  // -- uploads (storage/blobs.hpp says what each does) -------------------------------------------
+
+  void begin_blob(answer<std::uint64_t> then);
+  void append_blob(std::uint64_t upload, std::vector<std::byte> data, answer<void> then);
+  void finish_blob(std::uint64_t upload, answer<stored_blob> then);
+  void abort_blob(std::uint64_t upload, answer<void> then);
+  void read_blob(const stored_blob::sha256& digest, std::uint64_t offset_bytes,
+                 std::size_t bytes_max, answer<std::vector<std::byte>> then);
 
   // -- the files of images (storage/reclaimer.hpp) -----------------------------------------------
 

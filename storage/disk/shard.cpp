@@ -78,7 +78,7 @@ void shard::open_slot(engine::slot_number number, int socket) {
 }
 
 task<void> shard::close_slot(engine::slot_number number) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   auto known = slots_.find(number);
   if (known == slots_.end()) {
     co_return;
@@ -101,7 +101,7 @@ task<void> shard::close_slot(engine::slot_number number) {
 }
 
 task<result<void>> shard::attach(engine::branch what) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   auto at = slots_.find(what.at);
   if (at == slots_.end()) {
     co_return fail(ec::not_found, "no slot " + std::to_string(what.at));
@@ -132,7 +132,7 @@ task<void> shard::detach(disk& from) {
 }
 
 task<result<sealed_image>> shard::seal(uuid overlay_id) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   auto known = disks_.find(overlay_id);
   if (known == disks_.end()) {
     co_return fail(ec::not_found, "no overlay " + overlay_id.text());
@@ -152,7 +152,7 @@ task<result<sealed_image>> shard::seal(uuid overlay_id) {
 }
 
 task<result<engine::discarded>> shard::discard(uuid overlay_id) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   engine::discarded out;
   if (auto known = disks_.find(overlay_id); known != disks_.end()) {
     auto taken = std::move(known->second);
@@ -162,9 +162,16 @@ task<result<engine::discarded>> shard::discard(uuid overlay_id) {
       out = {had->text, had->code == make_error_code(ec::too_large)};
     }
   }
-  auto removed = co_await io::remove(ring_, overlay_file(overlay_id).string());
-  if (removed.has_error()) {
-    co_return removed.error();
+  // Both are tried, the file with the earlier name first, and the first failure is told. The second
+  // is there where an image was sealed and its record never committed.
+  auto of_overlay = co_await io::remove(ring_, overlay_file(overlay_id).string());
+  auto of_image = co_await io::remove(ring_, image_file(overlay_id).string());
+  indexes_.forget(overlay_id);
+  if (of_overlay.has_error()) {
+    co_return of_overlay.error();
+  }
+  if (of_image.has_error()) {
+    co_return of_image.error();
   }
   co_return out;
 }
@@ -177,19 +184,7 @@ task<void> shard::stop() {
   for (auto number : open) {
     co_await close_slot(number);
   }
-  struct last_visit {
-    shard& of;
-    bool await_ready() const noexcept {
-      return of.visits_ == 0;
-    }
-    void await_suspend(std::coroutine_handle<> caller) {
-      of.stopping_ = caller;
-    }
-    void await_resume() const noexcept {
-      // nop
-    }
-  };
-  co_await last_visit{*this};
+  co_await visits_.ended();
   disks_.clear();
 }
 

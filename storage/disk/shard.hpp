@@ -5,6 +5,7 @@
 #include "storage/disk/nbd_connection.hpp"
 #include "storage/disk/overlay.hpp"
 #include "storage/disk/sealed_files.hpp"
+#include "storage/disk/visits.hpp"
 #include "storage/ring/loop.hpp"
 
 #include <coroutine>
@@ -12,11 +13,18 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 namespace coppice::storage {
+
+/// What an import has left, while it is looked at.
+struct import_file {
+  int fd = -1;
+  std::string name; ///< for texts of failures
+  std::uint64_t size_bytes = 0;
+};
 
 /// The part of the engine that lives on one loop: everything here runs on its thread.
 class shard {
@@ -38,6 +46,15 @@ public:
   void forget_file(const uuid& image) {
     files_.forget(image);
   }
+
+  // The steps of an import's seal (import_seals.hpp). The last two close the file.
+  task<result<import_file>> open_import(uuid image);
+  task<result<engine::file_piece>> read_import(import_file from, std::uint64_t offset_bytes,
+                                               std::size_t bytes_max);
+  task<result<sealed_image>> close_import(import_file from, failure why);
+  /// File durable, its name, its name durable.
+  task<result<sealed_image>> name_import(uuid image, import_file from,
+                                         std::shared_ptr<const block_index> index);
 
   /// Closes every slot and waits until nothing is in the air.
   task<void> stop();
@@ -61,24 +78,6 @@ private:
   class idle;
   class closed;
 
-  /// A task that is under way.
-  class visit {
-  public:
-    explicit visit(shard& of) : of_{of} {
-      ++of_.visits_;
-    }
-    ~visit() {
-      if (--of_.visits_ == 0 && of_.stopping_) {
-        std::exchange(of_.stopping_, nullptr).resume();
-      }
-    }
-    visit(const visit&) = delete;
-    visit& operator=(const visit&) = delete;
-
-  private:
-    shard& of_;
-  };
-
   /// Takes the disk from its slot.
   task<void> detach(disk& from);
 
@@ -89,8 +88,7 @@ private:
   directory_sync names_;
   std::unordered_map<engine::slot_number, std::unique_ptr<slot>> slots_;
   std::unordered_map<uuid, disk> disks_;
-  std::size_t visits_ = 0;
-  std::coroutine_handle<> stopping_; ///< waits for the last visit
+  visits visits_;
 };
 
 } // namespace coppice::storage

@@ -63,7 +63,7 @@ task<result<void>> punch_all(ring& on, int fd, std::vector<own_extent> clusters,
 
 task<result<engine::file_piece>> shard::read_file(uuid image, std::uint64_t offset_bytes,
                                                   std::size_t bytes_max) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   auto file = co_await files_.open(image);
   if (file.has_error()) {
     co_return file.error();
@@ -85,7 +85,7 @@ task<result<engine::file_piece>> shard::read_file(uuid image, std::uint64_t offs
 }
 
 task<result<std::uint64_t>> shard::punch(uuid image, std::vector<own_extent> clusters) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   const auto name = image_file(image).string();
   auto fd = co_await open_to_punch(ring_, name);
   if (fd.has_error()) {
@@ -106,7 +106,7 @@ task<result<std::uint64_t>> shard::punch(uuid image, std::vector<own_extent> clu
 }
 
 task<result<std::uint64_t>> shard::remove_file(uuid image) {
-  visit under_way{*this};
+  visits::one under_way{visits_};
   const auto name = image_file(image).string();
   std::uint64_t freed = 0;
   auto fd = co_await io::open(ring_, name, O_RDONLY);

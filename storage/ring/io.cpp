@@ -321,6 +321,7 @@ task<result<file_status>> status(ring& on, int fd, const std::string& name) {
   file_status out;
   out.size_bytes = found.stx_size;
   out.allocated_bytes = found.stx_blocks * 512; // unit of statx(2), whatever the disk
+  out.is_regular = S_ISREG(found.stx_mode);
   co_return out;
 }
 

@@ -64,6 +64,7 @@ task<result<bool>> remove(ring& on, const std::string& path);
 struct file_status {
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0; ///< on disk, holes not counted
+  bool is_regular = false;
 };
 task<result<file_status>> status(ring& on, int fd, const std::string& name);
 

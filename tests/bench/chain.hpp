@@ -104,6 +104,10 @@ struct workshop {
   storage::sealed_image seal(const uuid& overlay) {
     return wait<storage::sealed_image>([&](auto then) { engine->seal(overlay, std::move(then)); });
   }
+  storage::sealed_image seal_import(const uuid& image) {
+    return wait<storage::sealed_image>(
+        [&](auto then) { engine->seal_import(image, std::move(then)); });
+  }
 
   void record(const uuid& image, const uuid& parent, const storage::sealed_image& sealed) {
     auto in = must(catalog->begin());

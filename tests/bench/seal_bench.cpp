@@ -122,15 +122,13 @@ void run_seals(const std::filesystem::path& state, const std::filesystem::path& 
   workshop shop{state};
   auto base = uuid::random();
   must(storage::qcow2::write_from_raw(raw, shop.files->overlay_path(base)));
-  shop.record(base, uuid{}, must(shop.files->seal_import(base)));
+  shop.record(base, uuid{}, shop.seal_import(base));
   shop.engine.reset();
   std::shared_ptr<storage::catalog> catalog{std::move(shop.catalog)};
   auto sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<storage::engine> engine{must(storage::engine::start(
       state / "images", [catalog](const uuid& image) { return catalog->get_index(image); }, {}))};
-  inside in{system.spawn<caf::detached>(
-                store, store_parts{std::shared_ptr<storage::store>{std::move(shop.files)}, engine,
-                                   sockets}),
+  inside in{system.spawn<caf::detached>(store, store_parts{engine, sockets, nullptr}),
             system.spawn<caf::detached>(catalog_writer, catalog), base};
   caf::actor waiting = caf::actor_cast<caf::actor>(self);
 

@@ -47,7 +47,7 @@ public:
                                                           nbd_client::connect(slot_.client))} {}
   ~guest_disk() {
     std::promise<void> done;
-    in_.engine->discard(overlay, [&](result<void>) { done.set_value(); });
+    in_.engine->discard(overlay, [&](auto) { done.set_value(); });
     done.get_future().wait();
     in_.engine->close_slot(slot_.number);
   }
@@ -96,7 +96,7 @@ std::uint32_t digest_of(workshop& in, const uuid& image) {
 uuid import_base(workshop& in, const std::filesystem::path& raw) {
   auto image = uuid::random();
   must(qcow2::write_from_raw(raw, in.files->overlay_path(image)));
-  auto sealed = must(in.files->seal_import(image));
+  auto sealed = in.seal_import(image);
   in.record(image, uuid{}, sealed);
   return image;
 }

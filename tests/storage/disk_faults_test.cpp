@@ -2,6 +2,7 @@
 #include "storage/error.hpp"
 #include "storage/qcow2/sealed_file.hpp"
 #include "tests/storage/disk_fixture.hpp"
+#include "tests/storage/watched_engine.hpp"
 #include "tests/support/faulty_ring.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -170,6 +171,71 @@ BOOST_AUTO_TEST_CASE(a_run_in_which_any_request_fails_leaves_no_image_and_harms_
   BOOST_TEST(try_seal(*other, parent).has_value());
   std::cout << tried << " faults in a run of " << asked.size() << " requests; "
             << sealed_all_the_same << " seals succeeded all the same\n";
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_FIXTURE_TEST_SUITE(import_faults_suite, watched_engine)
+
+BOOST_AUTO_TEST_CASE(an_import_in_which_any_request_fails_leaves_no_image_and_is_told) {
+  auto is_hit = [folder = dir.path().string()](const faulty_ring::entry& one) {
+    return can_fail(one) && one.name.starts_with(folder); // not the loop's bell
+  };
+  const auto before = files_in_images();
+  std::vector<faulty_ring::entry> asked;
+  {
+    auto id = import();
+    on_loop([](faulty_ring& ring) { ring.clear_log(); });
+    auto done = seal_import(*disks, id);
+    BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+    on_loop([&](faulty_ring& ring) { asked = ring.log(); });
+    BOOST_REQUIRE(storage::test::discard(*disks, id));
+  }
+  const auto requests = static_cast<std::size_t>(std::count_if(asked.begin(), asked.end(), is_hit));
+  BOOST_REQUIRE_GE(requests,
+                   8u); // open, look, read, sync, look, rename, open and sync of the folder
+  for (int fault : {ENOSPC, EIO}) {
+    for (std::size_t nth = 1; nth <= requests; ++nth) {
+      BOOST_TEST_CONTEXT(name_of(fault) << " at request " << nth) {
+        auto id = import();
+        on_loop([&](faulty_ring& ring) { ring.fail(is_hit, nth, fault); });
+        auto done = seal_import(*disks, id);
+        on_loop([](faulty_ring& ring) { ring.calm(); });
+        check_fails(done, fault == ENOSPC ? ec::no_space : ec::io, dir.path().string());
+        BOOST_TEST(!std::filesystem::exists(file_of(id)));
+        BOOST_TEST(!disks->indexes().get(id).has_value());
+        BOOST_TEST(storage::test::discard(*disks, id).has_value());
+        BOOST_TEST(files_in_images() == before);
+      }
+    }
+  }
+  auto id = import();
+  BOOST_REQUIRE(seal_import(*disks, id));
+  BOOST_TEST(std::filesystem::exists(file_of(id)));
+  std::cout << 2 * requests << " faults in an import\n";
+}
+
+BOOST_AUTO_TEST_CASE(a_sealed_import_is_durable_before_its_name_and_its_name_before_the_answer) {
+  auto id = import();
+  on_loop([](faulty_ring& ring) { ring.clear_log(); });
+  std::vector<std::string> steps;
+  std::promise<void> told;
+  disks->seal_import(id, [&](const result<sealed_image>&) { told.set_value(); });
+  told.get_future().wait();
+  on_loop([&](faulty_ring& ring) {
+    for (const auto& one : ring.log()) {
+      auto name = std::filesystem::path{one.name}.filename().string();
+      if (one.what == io_request::call::sync_data || one.what == io_request::call::sync) {
+        steps.push_back("sync " + name);
+      } else if (one.what == io_request::call::rename) {
+        steps.push_back("rename " + name);
+      }
+    }
+  });
+  const auto name = id.text() + ".overlay";
+  BOOST_TEST(steps == (std::vector<std::string>{"sync " + name, "rename " + name,
+                                                "sync " + dir.path().filename().string()}),
+             boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -3,6 +3,7 @@
 #include "storage/disk/nbd_client.hpp"
 #include "storage/error.hpp"
 #include "tests/storage/disk_fixture.hpp"
+#include "tests/storage/watched_engine.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -114,6 +115,184 @@ BOOST_AUTO_TEST_CASE(a_stop_gives_every_answer_once_whatever_is_under_way) {
     BOOST_TEST(!g->read(0, seen)); // the other end is closed
   }
   disks->stop();
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+// -- uploads and imports beside disks ------------------------------------------------------------
+
+namespace {
+
+using call = io_request::call;
+
+/// A branch is attached, written to, read and sealed.
+void use_a_branch(engine& disks, const uuid& parent) {
+  auto slot = disks.open_slot();
+  BOOST_REQUIRE(slot);
+  auto id = uuid::random();
+  BOOST_REQUIRE(answer_of<void>([&](auto then) {
+    disks.attach({slot->number, id, parent, 1u << 30}, std::move(then));
+  }));
+  auto client = nbd_client::connect(slot->client);
+  BOOST_REQUIRE(client);
+  BOOST_REQUIRE((*client)->write(7 * cluster_bytes, cluster_of(9)));
+  content seen(cluster_bytes);
+  BOOST_REQUIRE((*client)->read(5 * cluster_bytes, seen));
+  BOOST_TEST((seen == cluster_of(1)));
+  client->reset();
+  BOOST_REQUIRE(answer_of<sealed_image>([&](auto then) { disks.seal(id, std::move(then)); }));
+  disks.close_slot(slot->number);
+}
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(work_beside_disks, watched_engine)
+
+BOOST_AUTO_TEST_CASE(an_upload_whose_sync_takes_long_holds_up_no_branch) {
+  auto upload = begin_blob(*disks).value();
+  BOOST_REQUIRE(append_blob(*disks, upload, "abc"));
+  hold(calls(call::sync_data, "uploads"));
+  awaited<stored_blob> stored;
+  disks->finish_blob(upload, stored.answer());
+  wait_until_held();
+  use_a_branch(*disks, image);
+  BOOST_TEST(!stored.is_there());
+  release();
+  BOOST_TEST(stored.get().has_value());
+}
+
+BOOST_AUTO_TEST_CASE(an_import_whose_check_and_sync_take_long_holds_up_no_branch) {
+  for (auto slow : {call::read, call::sync_data}) {
+    auto id = import();
+    hold(calls(slow, id.text()));
+    awaited<sealed_image> sealed;
+    disks->seal_import(id, sealed.answer());
+    wait_until_held();
+    use_a_branch(*disks, image);
+    BOOST_TEST(!sealed.is_there());
+    release();
+    auto done = sealed.get();
+    BOOST_REQUIRE_MESSAGE(done, (done ? "" : done.error().text));
+    use_a_branch(*disks, id); // its index is known
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_import_is_sealed_once_at_a_time) {
+  auto id = import();
+  hold(calls(call::read, id.text()));
+  awaited<sealed_image> sealed;
+  disks->seal_import(id, sealed.answer());
+  wait_until_held();
+  check_fails(seal_import(*disks, id), ec::conflict, "already");
+  release();
+  BOOST_TEST(sealed.get().has_value());
+  check_fails(seal_import(*disks, id), ec::not_found, ".overlay");
+}
+
+BOOST_AUTO_TEST_CASE(an_import_that_is_discarded_while_it_is_sealed_leaves_nothing) {
+  const auto before = files_in_images();
+  for (auto at : {call::read, call::sync_data, call::rename}) {
+    auto id = import();
+    hold(calls(at, id.text()));
+    awaited<sealed_image> sealed;
+    awaited<engine::discarded> gone;
+    disks->seal_import(id, sealed.answer());
+    wait_until_held();
+    disks->discard(id, gone.answer());
+    BOOST_TEST(!gone.is_there()); // it comes behind the seal
+    release();
+    BOOST_TEST(gone.get().has_value());
+    BOOST_REQUIRE(sealed.is_there());
+    auto outcome = sealed.get();
+    if (at == call::read) {
+      check_fails(outcome, ec::conflict, "stopped");
+    } else {
+      BOOST_TEST(outcome.has_value());
+    }
+    BOOST_TEST(files_in_images() == before);
+    check_fails(disks->indexes().get(id), ec::not_found, "no index");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_while_a_piece_of_an_upload_is_in_the_air_leaves_no_upload) {
+  auto upload = begin_blob(*disks).value();
+  begin_blob(*disks).value(); // idle
+  hold(calls(call::write, "uploads"));
+  awaited<void> written;
+  disks->append_blob(upload, copy_of("abc"), written.answer());
+  stop_while_held();
+  BOOST_REQUIRE(written.is_there());
+  BOOST_TEST(std::filesystem::is_empty(state / "uploads"));
+  BOOST_TEST(std::filesystem::is_empty(state / "blobs"));
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_while_an_upload_is_made_durable_waits_for_it) {
+  auto upload = begin_blob(*disks).value();
+  BOOST_REQUIRE(append_blob(*disks, upload, "abc"));
+  hold(calls(call::sync_data, "uploads"));
+  awaited<stored_blob> stored;
+  disks->finish_blob(upload, stored.answer());
+  stop_while_held();
+  BOOST_REQUIRE(stored.is_there());
+  BOOST_TEST(stored.get().has_value());
+  BOOST_TEST(std::filesystem::is_empty(state / "uploads"));
+  BOOST_TEST(!std::filesystem::is_empty(state / "blobs"));
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_while_imports_are_checked_answers_each_of_them) {
+  std::vector<uuid> ids;
+  std::vector<awaited<sealed_image>> answers(8);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    ids.push_back(import());
+  }
+  hold(calls(call::read, ids.front().text()));
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    disks->seal_import(ids[i], answers[i].answer());
+  }
+  stop_while_held();
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    BOOST_REQUIRE(answers[i].is_there());
+    auto done = answers[i].get();
+    BOOST_TEST(std::filesystem::exists(file_of(ids[i])) == done.has_value());
+    if (!done) {
+      check_fails(done, ec::conflict, "stopped");
+    }
+  }
+}
+
+struct two_loops : watched_engine {
+  two_loops() : watched_engine{2} {}
+};
+
+BOOST_FIXTURE_TEST_CASE(a_stop_carries_out_what_waits_behind_an_import_on_another_loop, two_loops) {
+  auto id = uuid::random();
+  while (std::hash<uuid>{}(id) % 2 != 1) {
+    id = uuid::random(); // its file is the last loop's, and what has no slot is the first's
+  }
+  import(id);
+  hold(calls(call::sync_data, id.text()));
+  awaited<sealed_image> sealed;
+  awaited<engine::discarded> gone;
+  disks->seal_import(id, sealed.answer());
+  wait_until_held();
+  disks->discard(id, gone.answer());
+  stop_while_held();
+  BOOST_REQUIRE(sealed.is_there());
+  BOOST_TEST(sealed.get().has_value());
+  BOOST_REQUIRE(gone.is_there());
+  BOOST_TEST(gone.get().has_value());
+  BOOST_TEST(!std::filesystem::exists(file_of(id)));
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_while_an_import_is_made_durable_waits_for_it) {
+  auto id = import();
+  hold(calls(call::sync_data, id.text()));
+  awaited<sealed_image> sealed;
+  disks->seal_import(id, sealed.answer());
+  stop_while_held();
+  BOOST_REQUIRE(sealed.is_there());
+  BOOST_TEST(sealed.get().has_value());
+  BOOST_TEST(std::filesystem::exists(file_of(id)));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -10,9 +10,9 @@
 #include <cstdarg>
 #include <cstdlib>
 
-// These take the place of the C library's in this program: what LMDB, blobs and imports do to the
-// disk is recorded, and then done. That nothing was missed is seen by the test, which compares what
-// the trace says with the folder.
+// These take the place of the C library's in this program: what LMDB and the start of a store do to
+// the disk is recorded, and then done. That nothing was missed is seen by the test, which compares
+// what the trace says with the folder.
 
 namespace {
 
