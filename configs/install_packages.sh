@@ -27,7 +27,7 @@ run=(
 test=(
   clang-14 libclang-rt-14-dev clang-format-14
   docker-registry mmdebstrap              # a real registry, a real image
-  git python3 procps
+  git python3 procps strace
 )
 
 wanted=("${build[@]}" "${run[@]}")
