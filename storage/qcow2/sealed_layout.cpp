@@ -70,7 +70,7 @@ std::vector<cluster_run> data_runs(std::span<const own_extent> own) {
 }
 
 sealed_layout place_tables(std::uint64_t disk_bytes, std::span<const own_extent> own,
-                           std::uint64_t data_end, std::uint64_t table_clusters_min) {
+                           std::uint64_t data_end) {
   sealed_layout out;
   out.disk_bytes = disk_bytes;
   out.data_end = data_end;
@@ -85,13 +85,12 @@ sealed_layout place_tables(std::uint64_t disk_bytes, std::span<const own_extent>
   // Blocks and table count themselves: the least numbers that are enough, found from below.
   auto first = data_end / refcounts_in_block;
   std::uint64_t blocks = 1;
-  std::uint64_t table_clusters = table_clusters_min;
+  std::uint64_t table_clusters = 1;
   for (;;) {
     out.counted_end = out.refcount_blocks_begin + blocks + table_clusters;
     auto last = (out.counted_end - 1) / refcounts_in_block;
     auto blocks_needed = fixed.size() + (last - first + 1);
-    auto table_needed =
-        std::max(table_clusters_min, divide_up((last + 1) * entry_bytes, cluster_bytes_written));
+    auto table_needed = divide_up((last + 1) * entry_bytes, cluster_bytes_written);
     if (blocks_needed == blocks && table_needed == table_clusters) {
       break;
     }

@@ -48,9 +48,9 @@ constexpr std::uint64_t l2_clusters = cluster_bytes_written / entry_bytes;
 /// The data of these extents as runs of the file, ascending by place, adjacent ones merged.
 std::vector<cluster_run> data_runs(std::span<const own_extent> own);
 
-/// Preconditions: as build_tables. `table_clusters_min`: for files that will grow.
+/// Preconditions: as build_tables.
 sealed_layout place_tables(std::uint64_t disk_bytes, std::span<const own_extent> own,
-                           std::uint64_t data_end, std::uint64_t table_clusters_min = 1);
+                           std::uint64_t data_end);
 
 /// The blocks of reference counts of a layout, one after another.
 class refcount_writer {
