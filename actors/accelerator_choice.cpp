@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
-#include <thread>
 
 namespace coppice {
 
@@ -108,14 +107,6 @@ result<vmm::accelerator_verdict> choose_accelerator(const settings& config, vmm:
                     " (set vm.accelerator to auto or tcg, or mend KVM)");
   }
   return *verdict;
-}
-
-std::uint32_t running_max_of(const settings& config, vmm::accelerator accel) {
-  if (config.vm.running_max > 0) {
-    return config.vm.running_max;
-  }
-  auto cores = std::max(1u, std::thread::hardware_concurrency());
-  return accel == vmm::accelerator::kvm ? 4 * cores : cores;
 }
 
 } // namespace coppice

@@ -16,8 +16,4 @@ vmm::machine_options machine_options_of(const settings& config);
 /// missing: `kvm` was asked for and does not work here; the text has the reason.
 result<vmm::accelerator_verdict> choose_accelerator(const settings& config, vmm::event_loop& loop);
 
-/// How many VMs may run at once: as configured, else the cores under TCG (more gains nothing but
-/// latency), four times the cores under KVM.
-std::uint32_t running_max_of(const settings& config, vmm::accelerator accel);
-
 } // namespace coppice

@@ -165,6 +165,9 @@ void import_state::fetch() {
                   reference->skopeo(),
                   "oci:" + layout().string() + ":image"};
   options.environment = child_environment(scratch());
+  options.kind = vmm::child_kind::skopeo;
+  options.folders = {{scratch().string(), vmm::placement::scratch}};
+  options.file_bytes = parts_->content_bytes_max;
   run_child(std::move(options));
 }
 
@@ -188,11 +191,18 @@ void import_state::build() {
                   "--layout",
                   layout().string(),
                   "--out",
-                  parts_->overlay_path(result_image_).string(),
+                  made().string(),
                   "--content-bytes-max",
                   std::to_string(parts_->content_bytes_max)};
   options.descriptors = {{fd, worker_answer}};
   options.environment = child_environment(scratch());
+  options.kind = vmm::child_kind::import_worker;
+  options.folders = {{scratch().string(), vmm::placement::scratch}};
+  if (layout().parent_path() != scratch()) {
+    options.folders.push_back({layout().string(), vmm::placement::layout});
+  }
+  // The file is sparse and as large as the disk, with room for the tables of its format.
+  options.file_bytes = limits::disk_bytes + (limits::disk_bytes >> 4u);
   run_child(std::move(options));
   ::close(fd);
 }
@@ -265,6 +275,12 @@ void import_state::built() {
     return;
   }
   answer_ = *answer;
+  std::error_code error;
+  fs::rename(made(), parts_->overlay_path(result_image_), error);
+  if (error) {
+    fail("taking the worker's file: " + error.message());
+    return;
+  }
   match();
 }
 

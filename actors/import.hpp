@@ -82,6 +82,10 @@ private:
     return parts_->tmp_dir / id_.text();
   }
   std::filesystem::path layout() const;
+  /// Where the worker, which sees nothing but its folders, makes the image's file.
+  std::filesystem::path made() const {
+    return scratch() / "image";
+  }
   result<void> write_credentials(const std::filesystem::path& file) const;
 
   work_actor::stateful_pointer<import_state> self_;

@@ -50,9 +50,11 @@ inspect_session_state::~inspect_session_state() {
   if (socket_ >= 0) {
     ::close(socket_);
   }
-  if (is_attached_) {
+  if (slot_ != 0) {
     caf::anon_send(parts_->store,
                    make_frame<proto::DiscardOverlay>([&](auto r) { view_.to(r.initOverlay()); }));
+    caf::anon_send(parts_->store,
+                   make_frame<proto::CloseDiskSlot>([&](auto r) { r.setSlot(slot_); }));
   }
 }
 
@@ -67,8 +69,9 @@ result<void> inspect_session_state::start_worker() {
   ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   ::setsockopt(socket_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   vmm::child_options options;
+  options.kind = vmm::child_kind::inspect_worker;
   options.argv = {parts_->program, "inspect-worker"};
-  auto disk = parts_->sockets->take(view_);
+  auto disk = parts_->sockets->take(slot_);
   options.descriptors = {{ends[1], worker_socket}, {disk.get(), disk_socket}};
   auto child =
       vmm::child_process::start(*parts_->loop, std::move(options), [](const vmm::child_exit&) {
@@ -104,11 +107,27 @@ result<frame<proto::InspectAnswer>> inspect_session_state::exchange(const frame<
 caf::result<frame<proto::InspectSession>>
 inspect_session_state::open(const frame<proto::InspectOpen>& request) {
   auto promise = self_->make_response_promise<frame<proto::InspectSession>>();
-  is_attached_ = true; // or about to be: a discard comes after it
+  self_->request(parts_->store, caf::infinite, make_frame<proto::OpenDiskSlot>())
+      .then(
+          [this, promise, request](const frame<proto::DiskSlot>& opened) {
+            slot_ = opened.view()->getSlot();
+            attach(promise, request);
+          },
+          [this, promise](const caf::error& e) mutable {
+            self_->quit();
+            promise.deliver(e);
+          });
+  return promise;
+}
+
+void inspect_session_state::attach(
+    caf::typed_response_promise<frame<proto::InspectSession>> promise,
+    const frame<proto::InspectOpen>& request) {
   self_
       ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
                   view_.to(r.initOverlay());
                   image_.to(r.initParent());
+                  r.setSlot(slot_);
                   r.setOwnBytesMax(0); // to read, not to write
                 }))
       .then(
@@ -124,7 +143,6 @@ inspect_session_state::open(const frame<proto::InspectOpen>& request) {
             self_->quit();
             promise.deliver(e);
           });
-  return promise;
 }
 
 caf::expected<frame<proto::InspectSession>>

@@ -67,6 +67,8 @@ public:
 
 private:
   caf::result<frame<proto::InspectSession>> open(const frame<proto::InspectOpen>& request);
+  void attach(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+              const frame<proto::InspectOpen>& request);
   caf::result<frame<proto::InspectChunk>> read();
   caf::expected<frame<proto::InspectSession>> ask_worker(const frame<proto::InspectOpen>& request);
   result<void> start_worker();
@@ -79,7 +81,7 @@ private:
   std::shared_ptr<const inspect_parts> parts_;
   uuid image_;
   uuid view_ = uuid::random(); ///< names the disk that the worker reads
-  bool is_attached_ = false;
+  std::uint64_t slot_ = 0;     ///< of that disk; 0: none yet
   std::uint64_t number_ = 0;
   std::shared_ptr<void> ticket_;
   std::shared_ptr<vmm::child_process> worker_;

@@ -1,5 +1,6 @@
 #include "actors/instance.hpp"
 
+#include "actors/log.hpp"
 #include "actors/requests.hpp"
 #include "actors/run_frames.hpp"
 
@@ -18,6 +19,10 @@ void instance_state::queue() {
                   id_.to(r.initOperation());
                   r.setProject(view->getProject());
                   r.setKind(proto::OperationKind::INSTANCE);
+                  auto request = request_of(*view);
+                  r.setCpus(request.getCpus());
+                  r.setMemoryMib(request.getMemoryMib());
+                  r.setPriority(request.getPriority());
                 }))
       .then(
           [this](const frame<proto::SlotGranted>&) {
@@ -50,12 +55,76 @@ void instance_state::pin() {
           [this](const frame<proto::ImageRow>& row) {
             if (at(instance_stage::pinning)) {
               parent_ = row;
-              attach();
+              take();
             }
           },
           [this](const caf::error& e) {
             if (at(instance_stage::pinning)) {
               fail("image " + image_.text() + ": " + text_of(e));
+            }
+          });
+}
+
+void instance_state::take() {
+  stage_ = instance_stage::taking;
+  is_taking_ = true;
+  ++takes_;
+  auto view = record_.view();
+  auto request = request_of(*view);
+  self_
+      ->request(parts_->pool, caf::infinite, make_frame<proto::TakeVm>([&](auto r) {
+                  id_.to(r.initOperation());
+                  image_.to(r.initImage());
+                  r.setCpus(request.getCpus());
+                  r.setMemoryMib(request.getMemoryMib());
+                }))
+      .then(
+          [this](const frame<proto::VmTaken>& taken, const vm_actor& vm) {
+            is_taking_ = false;
+            vm_ = vm;
+            self_->monitor(vm_);
+            disk_slot_ = taken.view()->getSlot();
+            if (at(instance_stage::taking)) {
+              attach();
+            } else {
+              leave(); // which has waited for this
+            }
+          },
+          [this](const caf::error& e) {
+            is_taking_ = false;
+            if (at(instance_stage::taking)) {
+              fail("no microVM could be had: " + text_of(e));
+            } else {
+              leave();
+            }
+          });
+}
+
+void instance_state::take_another(const std::string& why) {
+  log::warn("a microVM did not start, another one is taken", "operation", id_, "reason", why);
+  stage_ = instance_stage::taking;
+  self_->demonitor(std::exchange(vm_, nullptr).address()); // it is killed already
+  is_taking_ = true;
+  self_
+      ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
+                  result_image_.to(r.initOverlay());
+                  r.setCloseSlot(true);
+                }))
+      .then(
+          [this](const frame<proto::OverlayDiscarded>&) {
+            is_taking_ = false;
+            if (at(instance_stage::taking)) {
+              take();
+            } else {
+              leave();
+            }
+          },
+          [this](const caf::error& e) {
+            is_taking_ = false;
+            if (at(instance_stage::taking)) {
+              fail("the overlay could not be made anew: " + text_of(e));
+            } else {
+              leave();
             }
           });
 }
@@ -66,6 +135,7 @@ void instance_state::attach() {
       ->request(parts_->store, caf::infinite, make_frame<proto::AttachOverlay>([&](auto r) {
                   result_image_.to(r.initOverlay());
                   image_.to(r.initParent());
+                  r.setSlot(disk_slot_);
                   // The guest's own limit is exact for what programs write; this one also counts
                   // the file system's tables and what is written over.
                   auto view = record_.view();
@@ -76,7 +146,7 @@ void instance_state::attach() {
           [this](const frame<proto::OverlayAttached>&) {
             if (at(instance_stage::attaching)) {
               phases_ = edited(phases_, [&](auto p) { p.setOverlayUs(lap_us()); });
-              boot();
+              start();
             }
           },
           [this](const caf::error& e) {
@@ -86,52 +156,32 @@ void instance_state::attach() {
           });
 }
 
-void instance_state::boot() {
-  stage_ = instance_stage::booting;
-  vm_ = parts_->spawn_vm(self_);
+void instance_state::start() {
+  stage_ = instance_stage::starting;
+  auto view = record_.view();
+  auto request = request_of(*view);
   self_
       ->request(vm_, caf::infinite, make_frame<proto::StartVm>([&](auto r) {
                   result_image_.to(r.initOverlay());
                   id_.to(r.initOperation());
+                  r.setSlot(disk_slot_);
+                  r.setCpus(request.getCpus());
+                  r.setMemoryMib(request.getMemoryMib());
                 }))
       .then(
           [this](const frame<proto::VmReady>& ready) {
-            if (at(instance_stage::booting)) {
+            if (at(instance_stage::starting)) {
               order(ready);
             }
           },
           [this](const caf::error& e) {
-            if (at(instance_stage::booting)) {
-              fail("the microVM did not start: " + text_of(e));
-            }
-          });
-}
-
-void instance_state::close() {
-  stage_ = instance_stage::closing;
-  ++deadline_generation_; // the VM has its own limit for quitting
-  auto view = record_.view();
-  if (request_of(*view).getDisposable()) {
-    succeed();
-    return;
-  }
-  self_->request(vm_, caf::infinite, make_frame<proto::StopVm>([](auto r) { r.setGraceful(true); }))
-      .then(
-          [this](const frame<proto::VmStopped>& stopped) {
-            if (!at(instance_stage::closing)) {
+            if (!at(instance_stage::starting)) {
               return;
             }
-            vm_ = nullptr;
-            phases_ = edited(phases_, [&](auto p) { p.setCloseUs(lap_us()); });
-            if (stopped.view()->getKilled()) {
-              fail("QEMU did not close the disk in time; what the command wrote is not kept");
+            if (code_of(e) == ec::gone && takes_ < takes_max) {
+              take_another(text_of(e));
             } else {
-              seal();
-            }
-          },
-          [this](const caf::error& e) {
-            if (at(instance_stage::closing)) {
-              fail("the microVM could not be stopped: " + text_of(e));
+              fail("the microVM did not start: " + text_of(e));
             }
           });
 }
@@ -200,6 +250,8 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
     }
     if (at(instance_stage::leaving)) {
       vm_gone();
+    } else if (at(instance_stage::sealing)) {
+      vm_ = nullptr;
     } else {
       vm_ = nullptr;
       fail("internal error: the supervisor of the microVM died");
@@ -210,7 +262,9 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
       [this](const frame<proto::AbortWork>&) { abort(); },
       [this](const frame<proto::FromGuest>& m) { return guest_said(m); },
       [this](const frame<proto::VmFailed>& m) {
-        if (!at(instance_stage::leaving) && !at(instance_stage::closing)) {
+        // Once the disk is taken from it, its end is its own affair.
+        if (self_->current_sender() == vm_ && !at(instance_stage::leaving) &&
+            !at(instance_stage::sealing)) {
           fail(std::string{"the microVM failed: "} + m.view()->getText().cStr());
         }
       },

@@ -23,31 +23,32 @@ struct instance_parts {
   store_actor store;
   images_actor images;
   scheduler_actor scheduler;
-  /// Spawns a VM as a monitored child of its owner.
-  std::function<vm_actor(work_actor::pointer owner)> spawn_vm;
+  vm_pool_actor pool;
   std::chrono::seconds stop_grace{20};    ///< after the command's own deadline
   std::chrono::seconds prepare_limit{60}; ///< mount and files, beside a second for each MiB
 };
 
 /// One run: a command on an image in a fresh microVM.
 ///
-///   queued ▶ pinning ▶ attaching ▶ booting ▶ preparing ▶ executing ▶ unmounting ▶ closing
+///   queued ▶ pinning ▶ taking ▶ attaching ▶ starting ▶ preparing ▶ executing ▶ unmounting
 ///          ▶ sealing ▶ leaving
+///
+/// A VM that waited, or should be restored, may turn out to be dead: then another one is taken.
 ///
 /// Every stage can fail or be aborted; both lead to `leaving`, where the VM is killed and
 /// everything held is given back, in the opposite order. Guarantee: an image is reported only
-/// after the disk was unmounted clean by the guest, closed by QEMU and sealed durably; a failure is
-/// reported after the VM and its overlay are gone (at the latest after the stop grace); the slot is
-/// free only when the VM is gone.
+/// after the disk was unmounted clean by the guest, taken away from its VM and sealed durably; a
+/// failure is reported after the VM and its overlay are gone (at the latest after the stop grace);
+/// the scheduler's slot is free only when the VM is gone, which comes after the result.
 enum class instance_stage : std::uint8_t {
   queued,     ///< waits for a slot
   pinning,    ///< the image is looked up and held
+  taking,     ///< a VM, and the slot of its disk, come from the pool
   attaching,  ///< the overlay is made
-  booting,    ///< the VM boots until its agent answers
+  starting,   ///< the VM goes on, is restored or boots, until its agent takes orders
   preparing,  ///< the guest mounts the disk and takes the files
   executing,  ///< the command runs
   unmounting, ///< it ended; the guest unmounts and flushes
-  closing,    ///< QEMU quits and closes the disk
   sealing,    ///< the overlay becomes an image
   leaving,    ///< the end is told; what is held is given back
 };
@@ -63,15 +64,19 @@ public:
 
   static inline const char* name = "instance";
 
+  /// VMs that a run may use up before one starts.
+  static constexpr unsigned takes_max = 3;
+
 private:
   using time_point = caf::actor_clock::time_point;
 
   // -- the way (instance.cpp) --------------------------------------------------------------------
   void queue();
   void pin();
+  void take();
+  void take_another(const std::string& why);
   void attach();
-  void boot();
-  void close();
+  void start();
   void seal();
   void succeed();
 
@@ -123,6 +128,10 @@ private:
   frame<proto::ImageRow> parent_;
   frame<proto::VmReady> ready_;
   vm_actor vm_;
+  std::uint64_t disk_slot_ = 0; ///< the VM's
+  bool is_taking_ = false;      ///< the pool has not answered yet
+  unsigned takes_ = 0;
+  std::uint64_t run_ = 0; ///< number of our run in it
   frame<proto::RunResult> result_;
   bool has_result_ = false;
   output_meter stdout_;

@@ -64,6 +64,9 @@ void instance_state::tell_outcome(const std::string* error) {
 void instance_state::leave() {
   stage_ = instance_stage::leaving;
   ++deadline_generation_;
+  if (is_taking_) {
+    return; // what comes must be given back
+  }
   if (!vm_) {
     discard();
     return;
@@ -123,6 +126,10 @@ void instance_state::give_back() {
                 image_.to(r.initImage());
                 id_.to(r.initOperation());
               }));
+  if (disk_slot_ != 0) {
+    self_->send(parts_->store,
+                make_frame<proto::CloseDiskSlot>([&](auto r) { r.setSlot(disk_slot_); }));
+  }
   self_->send(parts_->scheduler,
               make_frame<proto::ReleaseSlot>([&](auto r) { id_.to(r.initOperation()); }));
   self_->send(operation_, make_frame<proto::WorkGone>());

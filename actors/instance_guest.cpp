@@ -14,7 +14,11 @@ namespace coppice {
 void instance_state::order(const frame<proto::VmReady>& ready) {
   stage_ = instance_stage::preparing;
   ready_ = ready;
-  phases_ = edited(phases_, [&](auto p) { p.setBootUs(lap_us()); });
+  phases_ = edited(phases_, [&](auto p) {
+    p.setBootUs(lap_us());
+    p.setVmStart(ready.view()->getStart());
+  });
+  run_ = ready.view()->getNextRun();
   auto view = record_.view();
   auto request = request_of(*view);
   std::uint64_t files_bytes = 0;
@@ -24,7 +28,7 @@ void instance_state::order(const frame<proto::VmReady>& ready) {
   arm_deadline(parts_->prepare_limit + std::chrono::seconds{files_bytes >> 20},
                "the guest did not start the command in time");
   auto row = parent_.view();
-  send_to_guest(start_order(request, row->getImage()), [this]() { send_files(0, 0); });
+  send_to_guest(start_order(run_, request, row->getImage()), [this]() { send_files(0, 0); });
 }
 
 void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
@@ -56,7 +60,7 @@ void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
               return;
             }
             auto message = make_frame<proto::ToGuest>([&](auto m) {
-              m.setRun(only_run);
+              m.setRun(run_);
               auto c = m.initFileChunk();
               c.setIndex(index);
               c.setData(data->getData());
@@ -80,7 +84,7 @@ void instance_state::send_stdin(std::size_t offset) {
   auto size = std::min(limits::transfer_chunk_bytes, whole.size() - offset);
   auto last = offset + size == whole.size();
   auto message = make_frame<proto::ToGuest>([&](auto m) {
-    m.setRun(only_run);
+    m.setRun(run_);
     auto s = m.initStdin();
     s.setSpid(main_process);
     s.setData(whole.slice(offset, offset + size));
@@ -111,7 +115,7 @@ void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
 
 caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::FromGuest>& message) {
   auto view = message.view();
-  if (view->getRun() != only_run) {
+  if (view->getRun() != run_) {
     return make_frame<proto::Done>();
   }
   switch (view->which()) {
@@ -166,7 +170,7 @@ void instance_state::output(const frame<proto::FromGuest>& message) {
   if (keep == size) {
     self_->send(operation_, message); // shared, not copied
   } else if (keep > 0) {
-    self_->send(operation_, output_head(out, keep));
+    self_->send(operation_, output_head(run_, out, keep));
   }
 }
 
@@ -193,7 +197,11 @@ void instance_state::finished(proto::FromGuest::Finished::Reader message) {
          message.getError().cStr());
     return;
   }
-  close();
+  if (request_of(*view).getDisposable()) {
+    succeed();
+  } else {
+    seal();
+  }
 }
 
 } // namespace coppice

@@ -18,7 +18,7 @@
 ///      │             │             │            │ └─▶ SCHEDULER
 ///      │             │             └──▶ IMPORT ─┘
 ///      ├──▶ IMAGES   └──▶ CATALOG WRITER
-///      └──▶ CATALOG READER
+///      └──▶ CATALOG READER, SCHEDULER
 namespace coppice {
 
 /// One-way message.
@@ -28,6 +28,12 @@ using tell = caf::reacts_to<frame<T>>;
 /// Request and answer.
 template <class Request, class Answer>
 using ask = typename caf::replies_to<frame<Request>>::template with<frame<Answer>>;
+
+/// Beside the frame goes an actor: in the request, or in the answer.
+template <class Request, class Actor, class Answer>
+using ask_giving = typename caf::replies_to<frame<Request>, Actor>::template with<frame<Answer>>;
+template <class Request, class Answer, class Actor>
+using ask_for = typename caf::replies_to<frame<Request>>::template with<frame<Answer>, Actor>;
 
 // -- catalog -------------------------------------------------------------------------------------
 
@@ -89,8 +95,10 @@ using event_trimmer_actor = caf::typed_actor<
 
 /// Owns the files of the store: overlays, sealed images, uploaded blobs.
 using store_actor = caf::typed_actor<
-    /// Makes an overlay over a sealed image and serves it as a disk: its VM finds the socket in
-    /// disk_sockets. storage; not_found: no such parent.
+    /// A disk that a VM can be connected to: whoever starts that finds the socket in disk_sockets.
+    ask<proto::OpenDiskSlot, proto::DiskSlot>, tell<proto::CloseDiskSlot>,
+    /// Makes an overlay over a sealed image the disk of a slot that has none. storage; not_found:
+    /// no such parent.
     ask<proto::AttachOverlay, proto::OverlayAttached>,
     /// Takes the disk from its VM, checks the file system, makes file and name durable. After the
     /// answer the image file is in place; it counts only once the catalog has its record. damaged;
@@ -163,7 +171,7 @@ using operation_actor = caf::typed_actor<
 
 /// The directory of live operations: makes them, brings them back at start, routes to them.
 using operations_actor = caf::typed_actor<
-    /// Answered when the PENDING record is durable. busy: too many wait.
+    /// Answered when the PENDING record is durable. busy: too many wait, in all or of the project.
     ask<proto::StartOperation, proto::OperationRecord>,
     /// not_found; conflict: it is terminal.
     ask<proto::CancelOperation, proto::OperationRecord>, //
@@ -182,26 +190,46 @@ using work_actor = caf::typed_actor<tell<proto::AbortWork>,
 
 // -- scheduler -----------------------------------------------------------------------------------
 
-/// Grants slots in order of arrival, up to the configured numbers of VMs and imports.
+/// Grants slots, fair between projects, as far as the node's processors and memory go.
 using scheduler_actor = caf::typed_actor<
-    /// Answered when the slot is granted; cancelled: released while it waited.
+    /// Answered when the slot is granted; cancelled: released while it waited; invalid: larger than
+    /// what is ever free.
     ask<proto::AcquireSlot, proto::SlotGranted>, tell<proto::ReleaseSlot>,
+    /// Where an operation stands among those of its project.
+    ask<proto::GetQueuePlace, proto::QueuePlace>,
     /// No VM slot is granted before this.
     tell<proto::SlotsReady>>;
 
 // -- virtual machines ----------------------------------------------------------------------------
 
-/// Supervisor of one QEMU process. Its owner starts it once and stops it once; when the owner or
+/// Supervisor of one QEMU process. Its owner starts it and stops it once; when the owner or
 /// the daemon dies, the process dies.
 using vm_actor = caf::typed_actor<
-    /// Boots and waits for the agent's READY. vm: with the last console lines.
+    /// Answered when the guest takes orders: it was booted, restored from a template, or it waited
+    /// and goes on. vm: with the last console lines; gone: what it should have come from was no
+    /// good, so that another one is worth a try.
     ask<proto::StartVm, proto::VmReady>,
+    /// Its processors stand still until StartVm.
+    ask<proto::PauseVm, proto::Done>,
+    /// Gives it another owner. gone: it has died.
+    ask_giving<proto::AdoptVm, work_actor, proto::Done>,
     /// Answered when it is in the channel's queue: a guest that does not read holds its owner up.
     ask<proto::ToGuest, proto::Done>,
     /// Answered when the process is gone.
     ask<proto::StopVm, proto::VmStopped>,
     /// From its own machine.
     tell<proto::FromGuest>, tell<proto::VmFailed>, tell<proto::VmStopped>,
-    tell<proto::GuestWritable>>;
+    tell<proto::GuestWritable>, tell<proto::VmOrderDone>>;
+
+/// Machines for runs: those that wait, restored and warmed, before all others. It owns them until
+/// it hands them out, hence what an owner hears.
+using vm_pool_actor = caf::typed_actor<
+    /// The asker owns the machine and its slot. storage: no slot.
+    ask_for<proto::TakeVm, proto::VmTaken, vm_actor>,
+    /// From its machines, as to any owner.
+    tell<proto::AbortWork>, ask<proto::FromGuest, proto::Done>, tell<proto::VmFailed>,
+    tell<proto::ChildExited>,
+    /// Its own: look what is to be done.
+    tell<proto::Tick>>;
 
 } // namespace coppice

@@ -146,8 +146,10 @@ void operation_state::work_gone(bool in_order) {
 void operation_state::discard_result() {
   auto id = result_image_;
   self_
-      ->request(parts_->store, caf::infinite,
-                make_frame<proto::DiscardOverlay>([&](auto r) { id.to(r.initOverlay()); }))
+      ->request(parts_->store, caf::infinite, make_frame<proto::DiscardOverlay>([&](auto r) {
+                  id.to(r.initOverlay());
+                  r.setCloseSlot(true); // its work may have died with it
+                }))
       .then([](const frame<proto::OverlayDiscarded>&) {},
             [id](const caf::error& e) {
               log::warn("leftover stays until the next start", "image", id, "error", text_of(e));

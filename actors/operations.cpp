@@ -9,19 +9,42 @@
 
 namespace coppice {
 
+std::optional<caf::error> operations_state::take_place(const std::string& project) {
+  if (places_ >= limits_.live_max) {
+    return make_error(ec::busy, "too many operations wait or run (limits.pending_max); "
+                                "nothing was started, try again later");
+  }
+  auto& of_project = places_of_[project];
+  if (of_project >= limits_.project_live_max) {
+    return make_error(ec::busy, "too many operations of this project wait or run "
+                                "(limits.pending_project_max); nothing was started, try again "
+                                "later");
+  }
+  ++places_;
+  ++of_project;
+  return std::nullopt;
+}
+
+void operations_state::give_place(const std::string& project) {
+  --places_;
+  auto of_project = places_of_.find(project);
+  if (--of_project->second == 0) {
+    places_of_.erase(of_project);
+  }
+}
+
 caf::result<frame<proto::OperationRecord>>
 operations_state::start(const frame<proto::StartOperation>& request) {
   if (stopping_) {
     return make_error(ec::stopping, "the server is shutting down");
   }
-  if (live_.size() + starting_ >= live_max_) {
-    return make_error(ec::busy, "too many operations wait or run (limits.pending_max); "
-                                "nothing was started, try again later");
-  }
   if (auto refused = parts_->reserve ? parts_->reserve->refusal() : std::nullopt) {
     return to_error(*refused);
   }
-  ++starting_;
+  std::string project = request.view()->getProject().cStr();
+  if (auto refused = take_place(project)) {
+    return std::move(*refused);
+  }
   const auto now = unix_now_ns();
   auto id = ordered_uuid(now);
   auto record = make_frame<proto::OperationRecord>([&](auto r) {
@@ -46,12 +69,11 @@ operations_state::start(const frame<proto::StartOperation>& request) {
                 make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
       .then(
           [this, record, promise](const frame<proto::Done>&) mutable {
-            --starting_;
             run(record);
             promise.deliver(record);
           },
-          [this, promise](caf::error& error) mutable {
-            --starting_;
+          [this, promise, project](caf::error& error) mutable {
+            give_place(project);
             promise.deliver(std::move(error));
           });
   return promise;
@@ -61,9 +83,25 @@ void operations_state::run(const frame<proto::OperationRecord>& record) {
   if (stopping_) {
     return; // durable and PENDING: the next start runs it
   }
-  auto id = uuid::from(record.view()->getId());
-  live_.emplace(id, self_->spawn<caf::monitored>(operation, parts_, record));
+  auto view = record.view();
+  auto id = uuid::from(view->getId());
+  auto actor = self_->spawn<caf::monitored>(operation, parts_, record);
+  by_actor_.emplace(actor.id(), id);
+  live_.emplace(id, live_operation{actor, view->getProject().cStr()});
   log::info("operation accepted", "operation", id);
+}
+
+void operations_state::ended(caf::actor_id actor) {
+  auto known = by_actor_.find(actor);
+  if (known != by_actor_.end()) {
+    auto live = live_.find(known->second);
+    give_place(live->second.project);
+    live_.erase(live);
+    by_actor_.erase(known);
+  }
+  if (stopping_ && live_.empty()) {
+    self_->quit(caf::exit_reason::normal);
+  }
 }
 
 caf::result<frame<proto::OperationRecord>>
@@ -83,7 +121,7 @@ operations_state::cancel(const frame<proto::CancelOperation>& request) {
             if (it == live_.end()) {
               promise.deliver(make_error(ec::conflict, "the operation has already ended"));
             } else {
-              promise.delegate(it->second, request);
+              promise.delegate(it->second.actor, request);
             }
           },
           [promise](caf::error& error) mutable { promise.deliver(std::move(error)); });
@@ -96,7 +134,7 @@ operations_state::flush(const frame<proto::FlushOperation>& request) {
   if (it == live_.end()) {
     return make_frame<proto::Done>();
   }
-  return self_->delegate(it->second, request);
+  return self_->delegate(it->second.actor, request);
 }
 
 void operations_state::read_unfinished(std::int64_t behind_created_unix_ns, const uuid& behind) {
@@ -118,6 +156,8 @@ void operations_state::recover(const frame<proto::UnfinishedPage>& page) {
   for (auto row : view->getRows()) {
     auto record = copy_frame<proto::OperationRecord>(row);
     if (row.getStatus() == proto::OperationStatus::PENDING) {
+      ++places_; // accepted before: beyond a lowered limit, too
+      ++places_of_[row.getProject().cStr()];
       run(record);
     } else {
       end_interrupted(record);
@@ -163,8 +203,8 @@ void operations_state::end_interrupted(const frame<proto::OperationRecord>& reco
 
 void operations_state::shut_down() {
   stopping_ = true;
-  for (auto& [id, actor] : live_) {
-    self_->send_exit(actor, caf::exit_reason::user_shutdown);
+  for (auto& [id, live] : live_) {
+    self_->send_exit(live.actor, caf::exit_reason::user_shutdown);
   }
   if (live_.empty()) {
     self_->quit(caf::exit_reason::normal);
@@ -173,16 +213,12 @@ void operations_state::shut_down() {
 
 operations_actor::behavior_type
 operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
-                                const catalog_reader_actor& reader, std::uint32_t live_max) {
+                                const catalog_reader_actor& reader,
+                                const operations_limits& limits) {
   parts_ = std::move(parts);
   reader_ = reader;
-  live_max_ = live_max;
-  self_->set_down_handler([this](const caf::down_msg& down) {
-    std::erase_if(live_, [&](const auto& e) { return e.second == down.source; });
-    if (stopping_ && live_.empty()) {
-      self_->quit(caf::exit_reason::normal);
-    }
-  });
+  limits_ = limits;
+  self_->set_down_handler([this](const caf::down_msg& down) { ended(down.source.id()); });
   self_->set_exit_handler([this](const caf::exit_msg&) { shut_down(); });
   read_unfinished(std::numeric_limits<std::int64_t>::min(), {});
   return {
@@ -195,8 +231,8 @@ operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
 operations_actor::behavior_type
 operations(operations_actor::stateful_pointer<operations_state> self,
            std::shared_ptr<const operation_parts> parts, catalog_reader_actor reader,
-           std::uint32_t live_max) {
-  return self->state.make_behavior(std::move(parts), reader, live_max);
+           operations_limits limits) {
+  return self->state.make_behavior(std::move(parts), reader, limits);
 }
 
 } // namespace coppice

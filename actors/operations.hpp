@@ -7,12 +7,20 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <unordered_map>
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
 namespace coppice {
+
+/// How many operations may wait or run.
+struct operations_limits {
+  std::uint32_t live_max = 1;
+  std::uint32_t project_live_max = 1; ///< of one project
+};
 
 /// The directory of live operations.
 ///
@@ -26,15 +34,24 @@ public:
 
   operations_actor::behavior_type make_behavior(std::shared_ptr<const operation_parts> parts,
                                                 const catalog_reader_actor& reader,
-                                                std::uint32_t live_max);
+                                                const operations_limits& limits);
 
   static inline const char* name = "operations";
 
 private:
+  struct live_operation {
+    operation_actor actor;
+    std::string project;
+  };
+
   caf::result<frame<proto::OperationRecord>> start(const frame<proto::StartOperation>& request);
   caf::result<frame<proto::OperationRecord>> cancel(const frame<proto::CancelOperation>& request);
   caf::result<frame<proto::Done>> flush(const frame<proto::FlushOperation>& request);
+  /// Counts one more, or says why there may not be one more.
+  std::optional<caf::error> take_place(const std::string& project);
+  void give_place(const std::string& project);
   void run(const frame<proto::OperationRecord>& record);
+  void ended(caf::actor_id actor);
   void read_unfinished(std::int64_t behind_created_unix_ns, const uuid& behind);
   void recover(const frame<proto::UnfinishedPage>& page);
   void end_interrupted(const frame<proto::OperationRecord>& record);
@@ -43,15 +60,18 @@ private:
   operations_actor::stateful_pointer<operations_state> self_;
   std::shared_ptr<const operation_parts> parts_;
   catalog_reader_actor reader_;
-  std::uint32_t live_max_ = 0;
-  std::uint32_t starting_ = 0; ///< records on their way to the catalog
+  operations_limits limits_;
   bool stopping_ = false;
-  std::unordered_map<uuid, operation_actor> live_;
+  std::unordered_map<uuid, live_operation> live_;
+  std::unordered_map<caf::actor_id, uuid> by_actor_;
+  // Both also count records on their way to the catalog.
+  std::uint32_t places_ = 0;
+  std::unordered_map<std::string, std::uint32_t> places_of_;
 };
 
 operations_actor::behavior_type
 operations(operations_actor::stateful_pointer<operations_state> self,
            std::shared_ptr<const operation_parts> parts, catalog_reader_actor reader,
-           std::uint32_t live_max);
+           operations_limits limits);
 
 } // namespace coppice

@@ -40,11 +40,11 @@ std::vector<proto::EnvVar::Reader> merged(capnp::List<proto::EnvVar>::Reader old
 
 } // namespace
 
-frame<proto::ToGuest> start_order(proto::RunRequest::Reader request,
+frame<proto::ToGuest> start_order(std::uint64_t run, proto::RunRequest::Reader request,
                                   proto::ImageRecord::Reader image) {
   auto entropy = fresh_entropy();
   return make_frame<proto::ToGuest>([&](auto message) {
-    message.setRun(only_run);
+    message.setRun(run);
     auto start = message.initStart();
     start.setUnixTimeNs(unix_now_ns());
     start.setEntropy({entropy.data(), entropy.size()});
@@ -54,6 +54,23 @@ frame<proto::ToGuest> start_order(proto::RunRequest::Reader request,
     start.setFiles(request.getFiles());
     start.setTimeoutMs(std::uint64_t{request.getTimeoutSeconds()} * 1000);
     start.setNewBytesMax(request.getMaxLayerBytes());
+  });
+}
+
+frame<proto::ToGuest> warm_up_order(std::uint64_t run) {
+  auto entropy = fresh_entropy();
+  return make_frame<proto::ToGuest>([&](auto message) {
+    message.setRun(run);
+    auto start = message.initStart();
+    start.setUnixTimeNs(unix_now_ns());
+    start.setEntropy({entropy.data(), entropy.size()});
+    start.setHostname("warm");
+    start.setTimeoutMs(30'000);
+    start.setMakeDisk(true);
+    auto process = start.initProcess();
+    process.setShell(true);
+    process.setCommand("echo warm; /bin/true");
+    process.setTruncateOutputAtBytes(limits::output_chunk_bytes);
   });
 }
 
@@ -80,10 +97,10 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
   });
 }
 
-frame<proto::FromGuest> output_head(proto::FromGuest::Output::Reader out,
+frame<proto::FromGuest> output_head(std::uint64_t run, proto::FromGuest::Output::Reader out,
                                     std::uint64_t keep_bytes) {
   return make_frame<proto::FromGuest>([&](auto message) {
-    message.setRun(only_run);
+    message.setRun(run);
     auto head = message.initOutput();
     head.setSpid(out.getSpid());
     head.setIsStderr(out.getIsStderr());

@@ -14,12 +14,14 @@
 namespace coppice {
 
 inline constexpr std::uint32_t main_process = 1; ///< spid of the request's command
-inline constexpr std::uint64_t only_run = 1;     ///< a VM takes one run in this version
 
 /// What the guest is told to do, with the time of now and fresh randomness: siblings start from the
 /// same memory and must share nothing that has to be unique.
-frame<proto::ToGuest> start_order(proto::RunRequest::Reader request,
+frame<proto::ToGuest> start_order(std::uint64_t run, proto::RunRequest::Reader request,
                                   proto::ImageRecord::Reader image);
+
+/// A run of nothing on a disk of its own, so that a VM has done everything once.
+frame<proto::ToGuest> warm_up_order(std::uint64_t run);
 
 /// What the operation is told when the process runs.
 frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader request,
@@ -27,7 +29,8 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
                                                   proto::FromGuest::Started::Reader process);
 
 /// The first `keep_bytes` of an output message.
-frame<proto::FromGuest> output_head(proto::FromGuest::Output::Reader out, std::uint64_t keep_bytes);
+frame<proto::FromGuest> output_head(std::uint64_t run, proto::FromGuest::Output::Reader out,
+                                    std::uint64_t keep_bytes);
 
 /// How the process ended: the guest's word, but for what was counted here.
 frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_meter& out,

@@ -9,12 +9,16 @@
 #include "actors/inspect_session.hpp"
 #include "actors/instance.hpp"
 #include "actors/log.hpp"
+#include "actors/node_capacity.hpp"
+#include "actors/node_memory.hpp"
 #include "actors/operations.hpp"
 #include "actors/reclaimer.hpp"
 #include "actors/requests.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/store.hpp"
+#include "actors/template_shelf.hpp"
 #include "actors/vm.hpp"
+#include "actors/vm_pool.hpp"
 #include "storage/catalog.hpp"
 #include "storage/reclaimer.hpp"
 #include "storage/store.hpp"
@@ -122,6 +126,7 @@ struct runtime::impl {
   std::shared_ptr<disk_sockets> sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
   std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
+  std::shared_ptr<template_shelf> templates;
   system_config caf_config;
   std::optional<caf::actor_system> system;
   catalog_reader_actor reader;
@@ -130,6 +135,7 @@ struct runtime::impl {
   reclaimer_actor reclaimer_handle;
   scheduler_actor slots;
   images_actor images_handle;
+  vm_pool_actor pool_handle;
   operations_actor operations_handle;
   event_trimmer_actor trimmer;
   caf::actor watcher;
@@ -138,6 +144,7 @@ struct runtime::impl {
   result<void> open();
   void spawn();
   std::shared_ptr<const operation_parts> work_parts();
+  void spawn_pool();
   void choose();
   void stop();
 };
@@ -179,21 +186,46 @@ result<void> runtime::impl::open() {
   return {};
 }
 
-std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
+void runtime::impl::spawn_pool() {
   vms->loop = &loop;
   vms->machine = machine_options_of(config);
-  vms->disk_of = [shared = sockets](const uuid& overlay) {
-    return vmm::served_disk(shared->take(overlay));
+  if (config.pool.templates) {
+    templates = std::make_shared<template_shelf>(template_shelf::parts{
+        &loop, config.state_dir / "templates", config.pool.template_bytes_max});
+    templates->on_change([this] { caf::anon_send(pool_handle, make_frame<proto::Tick>()); });
+  }
+  vms->templates = templates;
+  vms->disk_of = [shared = sockets](std::uint64_t slot) {
+    return vmm::served_disk(shared->take(slot));
   };
 
+  const auto cores = std::max(1u, std::thread::hardware_concurrency());
+  auto parts = std::make_shared<vm_pool_parts>();
+  parts->store = store_handle;
+  parts->spawn_vm = [shared = vms](vm_pool_actor::pointer pool, const work_actor& owner) {
+    return pool->spawn(vm, shared, owner);
+  };
+  parts->usual = {config.vm.cpus, config.vm.memory_mib};
+  parts->has_template = [shared = vms](const pool_plan::class_key& of) {
+    auto options = shared->machine;
+    std::tie(options.cpus, options.memory_mib) = of;
+    return shared->templates && shared->templates->find(options) != nullptr;
+  };
+  parts->free_memory_bytes = available_memory_bytes;
+  parts->limits.floor = config.pool.floor;
+  parts->limits.ceiling = config.pool.ceiling;
+  parts->limits.memory_kept_free_bytes = config.pool.memory_kept_free;
+  parts->cores = cores;
+  pool_handle = system->spawn(vm_pool, parts);
+}
+
+std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
   auto instances = std::make_shared<instance_parts>();
   instances->store = store_handle;
   instances->images = images_handle;
   instances->scheduler = slots;
   instances->stop_grace = config.vm.stop_grace;
-  instances->spawn_vm = [parts = vms](work_actor::pointer owner) {
-    return owner->spawn<caf::monitored>(vm, parts, caf::actor_cast<work_actor>(owner));
-  };
+  instances->pool = pool_handle;
 
   auto imports = std::make_shared<import_parts>();
   imports->loop = &loop;
@@ -238,7 +270,8 @@ void runtime::impl::spawn() {
                       [work = space](const uuid& id) {
                         return work->punch(id);
                       }});
-  slots = system->spawn(scheduler, config.import.running_max);
+  slots =
+      system->spawn(scheduler, scheduler_limits{config.import.running_max, config.default_class()});
 
   auto inspect = std::make_shared<inspect_parts>();
   inspect->loop = &loop;
@@ -254,13 +287,16 @@ void runtime::impl::spawn() {
   image_shared->inspect = inspect;
   images_handle = system->spawn(images, image_shared);
 
-  operations_handle = system->spawn(operations, work_parts(), reader, config.limits.pending_max);
+  spawn_pool();
+  operations_handle = system->spawn(
+      operations, work_parts(), reader,
+      operations_limits{config.limits.pending_max, config.limits.pending_project_max});
   trimmer = system->spawn(event_trimmer, writer,
                           event_policy{config.events.keep, config.events.keep_operations});
-  std::vector<caf::actor_addr> essential{reader.address(),        writer.address(),
-                                         store_handle.address(),  slots.address(),
-                                         images_handle.address(), operations_handle.address(),
-                                         trimmer.address(),       reclaimer_handle.address()};
+  std::vector<caf::actor_addr> essential{
+      reader.address(),  writer.address(),           store_handle.address(),
+      slots.address(),   images_handle.address(),    operations_handle.address(),
+      trimmer.address(), reclaimer_handle.address(), pool_handle.address()};
   watcher = system->spawn(watch, std::move(essential), bell);
 }
 
@@ -278,8 +314,20 @@ void runtime::impl::choose() {
       log::info("virtual machines run under KVM", "reason", verdict->reason);
     }
     vms->machine.accel = verdict->accel; // read by VMs only after the slots are open
+    if (templates) {
+      static_cast<void>(templates->find(vms->machine)); // begins to make the usual one
+    }
+    auto room = capacity_of(config, verdict->accel, size_of_this_node());
+    for (const auto& c : config.classes()) {
+      if (!room.has_room_for(c)) {
+        log::warn("a class of machines never fits this node; runs that ask for it fail", "cpus",
+                  c.cpus, "memory_mib", c.memory_mib);
+      }
+    }
     caf::anon_send(slots, make_frame<proto::SlotsReady>([&](auto r) {
-                     r.setRunningMax(running_max_of(config, verdict->accel));
+                     r.setRunningMax(room.running);
+                     r.setCpus(room.cpus);
+                     r.setMemoryMib(room.memory_mib);
                    }));
   }};
 }
@@ -306,12 +354,16 @@ void runtime::impl::stop() {
   };
   stop_and_wait(operations_handle.address(), 30s);
   space->stop();
-  for (const auto& target :
-       {trimmer.address(), images_handle.address(), reclaimer_handle.address(), slots.address(),
-        store_handle.address(), writer.address(), reader.address()}) {
+  if (templates) {
+    templates->stop();
+  }
+  for (const auto& target : {pool_handle.address(), trimmer.address(), images_handle.address(),
+                             reclaimer_handle.address(), slots.address(), store_handle.address(),
+                             writer.address(), reader.address()}) {
     stop_and_wait(target, 10s);
   }
   operations_handle = nullptr;
+  pool_handle = nullptr;
   trimmer = nullptr;
   images_handle = nullptr;
   reclaimer_handle = nullptr;
@@ -342,7 +394,7 @@ runtime::~runtime() {
 coppice::services runtime::services() {
   return {*impl_->system,      impl_->reader,        impl_->writer,
           impl_->store_handle, impl_->images_handle, impl_->operations_handle,
-          impl_->config};
+          impl_->slots,        impl_->config};
 }
 
 void runtime::on_fatal(std::function<void(std::string)> callback) {

@@ -1,65 +1,123 @@
 #include "actors/scheduler.hpp"
 
 #include "actors/log.hpp"
+#include "actors/node_capacity.hpp"
 #include "actors/requests.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace coppice {
+
+fair_queue::request scheduler_state::request_of(proto::AcquireSlot::Reader wanted) const {
+  fair_queue::request out;
+  out.id = uuid::from(wanted.getOperation());
+  out.project = wanted.getProject().cStr();
+  out.priority = std::clamp(wanted.getPriority(), -priority_max, priority_max);
+  if (wanted.getKind() == proto::OperationKind::INSTANCE) {
+    auto memory = wanted.getMemoryMib() > 0 ? wanted.getMemoryMib() : default_class_.memory_mib;
+    out.needs.cpus = wanted.getCpus() > 0 ? wanted.getCpus() : default_class_.cpus;
+    out.needs.memory_mib = memory + vm_overhead_mib;
+  }
+  return out;
+}
+
+caf::error scheduler_state::never_fits(const fair_queue::demand& needs) const {
+  return make_error(
+      ec::invalid,
+      "a machine of " + std::to_string(needs.cpus) + " processors and " +
+          std::to_string(needs.memory_mib - vm_overhead_mib) +
+          " MiB never fits this node, which gives its machines " + std::to_string(node_.cpus) +
+          " processors and " + std::to_string(node_.memory_mib) + " MiB together (" +
+          std::to_string(vm_overhead_mib) +
+          " MiB of it are for each machine itself); ask for less, or let the operator raise "
+          "vm.cpus_max or vm.memory_bytes_max");
+}
 
 caf::result<frame<proto::SlotGranted>>
 scheduler_state::acquire(const frame<proto::AcquireSlot>& request) {
   auto view = request.view();
-  auto& l = view->getKind() == proto::OperationKind::INSTANCE ? instances_ : imports_;
+  auto& queue = view->getKind() == proto::OperationKind::INSTANCE ? instances_ : imports_;
+  auto wanted = request_of(*view);
+  if (!queue.can_ever_run(wanted.needs)) {
+    return never_fits(wanted.needs);
+  }
+  if (!queue.add(wanted)) {
+    return make_error(ec::conflict, "this operation has a slot, or waits for one");
+  }
   auto promise = self_->make_response_promise<frame<proto::SlotGranted>>();
-  l.waiting.push_back({uuid::from(view->getOperation()), self_->clock().now(), promise});
-  grant(l);
+  waiting_.emplace(wanted.id, waiter{self_->clock().now(), promise});
+  grant(queue);
   return promise;
 }
 
-void scheduler_state::release(const uuid& operation) {
-  for (auto* l : {&instances_, &imports_}) {
-    auto it = std::find_if(l->waiting.begin(), l->waiting.end(),
-                           [&](const waiter& w) { return w.operation == operation; });
-    if (it != l->waiting.end()) {
-      it->promise.deliver(make_error(ec::cancelled, "released while it waited for a slot"));
-      l->waiting.erase(it);
+frame<proto::QueuePlace> scheduler_state::place(const uuid& operation) const {
+  auto position = instances_.position(operation);
+  if (!position) {
+    position = imports_.position(operation);
+  }
+  return make_frame<proto::QueuePlace>([&](auto root) {
+    if (position) {
+      root.setWaiting(true);
+      root.setPosition(static_cast<std::uint32_t>(*position));
+      root.setWaitedUs(elapsed_us(waiting_.at(operation).since, self_->clock().now()));
     }
-    l->running.erase(operation);
-    grant(*l);
+  });
+}
+
+void scheduler_state::refuse(const uuid& operation, caf::error why) {
+  auto found = waiting_.find(operation);
+  if (found != waiting_.end()) {
+    found->second.promise.deliver(std::move(why));
+    waiting_.erase(found);
   }
 }
 
-void scheduler_state::grant(lane& l) {
-  while (!l.waiting.empty() && l.running.size() < l.running_max) {
-    auto next = std::move(l.waiting.front());
-    l.waiting.pop_front();
-    l.running.insert(next.operation);
-    next.promise.deliver(make_frame<proto::SlotGranted>(
-        [&](auto root) { root.setWaitedUs(elapsed_us(next.since, self_->clock().now())); }));
+void scheduler_state::release(const uuid& operation) {
+  for (auto* queue : {&instances_, &imports_}) {
+    if (queue->remove(operation)) {
+      refuse(operation, make_error(ec::cancelled, "released while it waited for a slot"));
+      grant(*queue);
+    }
   }
 }
 
-scheduler_actor::behavior_type scheduler_state::make_behavior(std::uint32_t imports_max) {
-  imports_.running_max = imports_max;
+void scheduler_state::open(const frame<proto::SlotsReady>& request) {
+  auto view = request.view();
+  node_ = {view->getRunningMax(), view->getCpus(), view->getMemoryMib()};
+  log::info("slots ready", "vms", node_.running, "vm_cpus", node_.cpus, "vm_memory_mib",
+            node_.memory_mib);
+  for (const auto& [id, needs] : instances_.set_capacity(node_)) {
+    refuse(id, never_fits(needs));
+  }
+  grant(instances_);
+}
+
+void scheduler_state::grant(fair_queue& queue) {
+  while (auto id = queue.grant()) {
+    auto next = waiting_.extract(*id);
+    const auto& w = next.mapped();
+    next.mapped().promise.deliver(make_frame<proto::SlotGranted>(
+        [&](auto root) { root.setWaitedUs(elapsed_us(w.since, self_->clock().now())); }));
+  }
+}
+
+scheduler_actor::behavior_type scheduler_state::make_behavior(const scheduler_limits& limits) {
+  default_class_ = limits.default_class;
+  imports_.set_capacity({limits.imports_max, limits.imports_max, 0});
   return {
       [this](const frame<proto::AcquireSlot>& r) { return acquire(r); },
-      [this](const frame<proto::ReleaseSlot>& r) {
-        auto view = r.view();
-        release(uuid::from(view->getOperation()));
+      [this](const frame<proto::ReleaseSlot>& r) { release(uuid::from(r.view()->getOperation())); },
+      [this](const frame<proto::GetQueuePlace>& r) {
+        return place(uuid::from(r.view()->getOperation()));
       },
-      [this](const frame<proto::SlotsReady>& r) {
-        auto view = r.view();
-        instances_.running_max = view->getRunningMax();
-        log::info("slots ready", "vms", instances_.running_max, "imports", imports_.running_max);
-        grant(instances_);
-      },
+      [this](const frame<proto::SlotsReady>& r) { open(r); },
   };
 }
 
 scheduler_actor::behavior_type scheduler(scheduler_actor::stateful_pointer<scheduler_state> self,
-                                         std::uint32_t imports_max) {
-  return self->state.make_behavior(imports_max);
+                                         scheduler_limits limits) {
+  return self->state.make_behavior(limits);
 }
 
 } // namespace coppice

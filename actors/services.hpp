@@ -16,6 +16,7 @@ struct services {
   store_actor store;
   images_actor images;
   operations_actor operations;
+  scheduler_actor scheduler;
   const settings& config;
 };
 

@@ -1,5 +1,6 @@
 #include "actors/settings.hpp"
 
+#include <algorithm>
 #include <system_error>
 
 namespace coppice {
@@ -13,6 +14,14 @@ std::filesystem::path beside_program(const char* name) {
 }
 
 } // namespace
+
+std::vector<machine_class> settings::classes() const {
+  auto all = vm.classes;
+  all.push_back(default_class());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
 
 std::filesystem::path settings::kernel_path() const {
   return vm.kernel.empty() ? beside_program("vmlinux") : vm.kernel;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "actors/machine_class.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -18,6 +20,15 @@ struct settings {
   } store;
 
   struct {
+    std::string user; ///< name or number; empty: coppice, or the range's first id
+  } daemon;
+
+  struct {
+    std::uint32_t uid_first = 1'900'000'000; ///< in no range that Debian or systemd gives out
+    std::uint32_t uid_count = 4096;          ///< the first is for the daemon, the rest for jails
+  } jail;
+
+  struct {
     std::string listen = "127.0.0.1:8080";
     std::uint64_t json_body_bytes_max = 18u << 20; ///< fits limits::stdin_bytes_max as base64
     std::uint64_t upload_bytes_max = 1ull << 30;
@@ -30,13 +41,24 @@ struct settings {
     std::filesystem::path kernel;     ///< empty: guest/vmlinux beside the program
     std::filesystem::path initramfs;  ///< empty: guest/initramfs.cpio beside the program
     std::string accelerator = "auto"; ///< auto, kvm, tcg
-    std::uint32_t memory_mib = 256;
+    std::uint32_t memory_mib = 256;   ///< with cpus: the default class
     std::uint32_t cpus = 1;
-    std::uint32_t running_max = 0; ///< 0: cores under TCG, four times the cores under KVM
+    std::vector<machine_class> classes{{1, 512}, {1, 1024}, {2, 1024}, {2, 2048}}; ///< beside it
+    std::uint32_t running_max = 0;      ///< 0: cores under TCG, four times the cores under KVM
+    std::uint32_t cpus_max = 0;         ///< of all that run; 0: as many, but what running_max needs
+    std::uint64_t memory_bytes_max = 0; ///< of all that run; 0: three quarters of the node's
     std::chrono::seconds boot_timeout{60};
     std::chrono::seconds probe_timeout{10};
     std::chrono::seconds stop_grace{20}; ///< host deadline = command's timeout + this
   } vm;
+
+  struct {
+    std::uint32_t floor = 1;                       ///< VMs of the default class that always wait
+    std::uint32_t ceiling = 8;                     ///< that wait at most, of all classes; 0: none
+    std::uint64_t memory_kept_free = 1ull << 30;   ///< less available: none wait
+    std::uint64_t template_bytes_max = 4ull << 30; ///< of templates kept on disk
+    bool templates = true;                         ///< else every VM boots, and none waits
+  } pool;
 
   struct {
     std::string skopeo = "skopeo";
@@ -50,7 +72,8 @@ struct settings {
     std::chrono::seconds instance_timeout_default{60};
     std::chrono::seconds instance_timeout_max{3600};
     std::uint64_t layer_bytes_max = 12ull << 30;
-    std::uint32_t pending_max = 10'000; ///< operations that wait for a slot; beyond: 429
+    std::uint32_t pending_max = 20'000;         ///< operations that wait or run; beyond: 429
+    std::uint32_t pending_project_max = 10'000; ///< of one project
     std::uint32_t inspect_sessions_max = 16;
     std::chrono::seconds inspect_idle_timeout{30};
   } limits;
@@ -75,6 +98,12 @@ struct settings {
 
   // -- derived
   // -------------------------------------------------------------------------------------
+
+  machine_class default_class() const {
+    return {vm.cpus, vm.memory_mib};
+  }
+  /// All that a run can have, sorted, each once.
+  std::vector<machine_class> classes() const;
 
   std::filesystem::path kernel_path() const;
   std::filesystem::path initramfs_path() const;

@@ -74,24 +74,49 @@ void store_state::take_answers() {
   }
 }
 
-caf::result<frame<proto::OverlayAttached>>
-store_state::attach(proto::AttachOverlay::Reader request) {
-  auto overlay = uuid::from(request.getOverlay());
-  if (slots_.contains(overlay)) {
-    return make_error(ec::conflict, "the overlay is there already");
-  }
+caf::result<frame<proto::DiskSlot>> store_state::open_slot() {
   auto slot = parts_.disks->open_slot();
   if (slot.has_error()) {
     return to_error(slot.error());
   }
-  parts_.sockets->put(overlay, vmm::unique_fd{slot->client});
-  slots_.emplace(overlay, slot->number);
+  parts_.sockets->put(slot->number, vmm::unique_fd{slot->client});
+  auto opener = caf::actor_cast<caf::actor_addr>(self_->current_sender());
+  auto& slots_of_opener = openers_[opener];
+  if (slots_of_opener.empty()) {
+    self_->monitor(opener);
+  }
+  slots_of_opener.insert(slot->number);
+  opener_of_[slot->number] = opener;
+  return make_frame<proto::DiskSlot>([&](auto root) { root.setSlot(slot->number); });
+}
+
+void store_state::close_slot(storage::engine::slot_number slot) {
+  parts_.disks->close_slot(slot);
+  parts_.sockets->take(slot); // of a VM that never came
+  auto known = opener_of_.extract(slot);
+  if (!known) {
+    return;
+  }
+  auto opener = openers_.find(known.mapped());
+  opener->second.erase(slot);
+  if (opener->second.empty()) {
+    self_->demonitor(opener->first);
+    openers_.erase(opener);
+  }
+}
+
+caf::result<frame<proto::OverlayAttached>>
+store_state::attach(proto::AttachOverlay::Reader request) {
+  auto overlay = uuid::from(request.getOverlay());
+  if (!slots_.try_emplace(overlay, request.getSlot()).second) {
+    return make_error(ec::conflict, "the overlay is there already");
+  }
   auto promise = self_->make_response_promise<frame<proto::OverlayAttached>>();
-  storage::engine::branch branch{slot->number, overlay, uuid::from(request.getParent()),
+  storage::engine::branch branch{request.getSlot(), overlay, uuid::from(request.getParent()),
                                  request.getOwnBytesMax()};
   parts_.disks->attach(branch, here<void>([this, promise, overlay](result<void> done) mutable {
                          if (done.has_error()) {
-                           close_slot(overlay);
+                           slots_.erase(overlay);
                            promise.deliver(to_error(done.error()));
                          } else {
                            promise.deliver(make_frame<proto::OverlayAttached>(
@@ -112,7 +137,7 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
   parts_.disks->seal(overlay,
                      here<storage::sealed_image>(
                          [this, promise, overlay](result<storage::sealed_image> done) mutable {
-                           close_slot(overlay);
+                           slots_.erase(overlay);
                            if (done.has_error()) {
                              promise.deliver(to_error(done.error()));
                            } else {
@@ -122,12 +147,16 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
   return promise;
 }
 
-caf::result<frame<proto::OverlayDiscarded>> store_state::discard(const uuid& overlay) {
+caf::result<frame<proto::OverlayDiscarded>>
+store_state::discard(proto::DiscardOverlay::Reader request) {
   using discarded = storage::engine::discarded;
+  auto overlay = uuid::from(request.getOverlay());
+  auto slot = slots_.extract(overlay);
+  if (slot && request.getCloseSlot()) {
+    close_slot(slot.mapped());
+  }
   auto promise = self_->make_response_promise<frame<proto::OverlayDiscarded>>();
-  parts_.disks->discard(overlay,
-                        here<discarded>([this, promise, overlay](result<discarded> done) mutable {
-                          close_slot(overlay);
+  parts_.disks->discard(overlay, here<discarded>([promise](result<discarded> done) mutable {
                           if (done.has_error()) {
                             promise.deliver(to_error(done.error()));
                             return;
@@ -138,13 +167,6 @@ caf::result<frame<proto::OverlayDiscarded>> store_state::discard(const uuid& ove
                           }));
                         }));
   return promise;
-}
-
-void store_state::close_slot(const uuid& overlay) {
-  if (auto slot = slots_.extract(overlay)) {
-    parts_.disks->close_slot(slot.mapped());
-  }
-  parts_.sockets->take(overlay); // of a VM that never came
 }
 
 caf::result<frame<proto::BlobUpload>> store_state::begin_blob() {
@@ -205,7 +227,17 @@ caf::result<frame<proto::BlobChunk>> store_state::read_blob(proto::ReadBlob::Rea
 
 store_actor::behavior_type store_state::make_behavior(store_parts parts) {
   parts_ = std::move(parts);
+  // Whoever died before it knew of its slot cannot close it.
+  self_->set_down_handler([this](const caf::down_msg& down) {
+    if (auto opener = openers_.find(down.source); opener != openers_.end()) {
+      for (auto slot : std::set{opener->second}) {
+        close_slot(slot);
+      }
+    }
+  });
   return {
+      [this](const frame<proto::OpenDiskSlot>&) { return open_slot(); },
+      [this](const frame<proto::CloseDiskSlot>& r) { close_slot(r.view()->getSlot()); },
       [this](const frame<proto::AttachOverlay>& r) {
         auto view = r.view();
         return attach(*view);
@@ -216,7 +248,7 @@ store_actor::behavior_type store_state::make_behavior(store_parts parts) {
       },
       [this](const frame<proto::DiscardOverlay>& r) {
         auto view = r.view();
-        return discard(uuid::from(view->getOverlay()));
+        return discard(*view);
       },
       [this](const frame<proto::DisksAnswered>&) { take_answers(); },
       [this](const frame<proto::BeginBlob>&) { return begin_blob(); },

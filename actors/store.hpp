@@ -12,6 +12,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include <map>
+#include <set>
+
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -44,12 +47,13 @@ private:
 
   caf::result<frame<proto::OverlayAttached>> attach(proto::AttachOverlay::Reader request);
   caf::result<frame<proto::OverlaySealed>> seal(proto::SealOverlay::Reader request);
-  caf::result<frame<proto::OverlayDiscarded>> discard(const uuid& overlay);
+  caf::result<frame<proto::OverlayDiscarded>> discard(proto::DiscardOverlay::Reader request);
   caf::result<frame<proto::BlobUpload>> begin_blob();
   caf::result<frame<proto::Done>> append_blob(proto::AppendBlob::Reader request);
   caf::result<frame<proto::BlobStored>> finish_blob(proto::FinishBlob::Reader request);
   caf::result<frame<proto::BlobChunk>> read_blob(proto::ReadBlob::Reader request);
-  void close_slot(const uuid& overlay);
+  caf::result<frame<proto::DiskSlot>> open_slot();
+  void close_slot(storage::engine::slot_number slot);
 
   /// An answer for the engine to call; `then` runs in this actor.
   template <class T>
@@ -63,7 +67,9 @@ private:
   store_actor::stateful_pointer<store_state> self_;
   store_parts parts_;
   std::shared_ptr<answers> answers_ = std::make_shared<answers>();
-  std::unordered_map<uuid, storage::engine::slot_number> slots_; ///< by overlay
+  std::unordered_map<uuid, storage::engine::slot_number> slots_; ///< by their disk's overlay
+  std::map<caf::actor_addr, std::set<storage::engine::slot_number>> openers_;
+  std::unordered_map<storage::engine::slot_number, caf::actor_addr> opener_of_; ///< of open ones
 };
 
 store_actor::behavior_type store(store_actor::stateful_pointer<store_state> self,

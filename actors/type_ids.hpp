@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/error.hpp"
+#include "actors/interfaces.hpp"
 #include "protocol/frame.hpp"
 #include "protocol/guest.capnp.h"
 #include "protocol/messages.capnp.h"
@@ -135,5 +136,17 @@ CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::EventsTrimmed>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::OverlayDiscarded>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::DeleteImage>))
 CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::ImageDeleted>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::GetQueuePlace>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::QueuePlace>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::OpenDiskSlot>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::DiskSlot>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::CloseDiskSlot>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::PauseVm>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::VmOrderDone>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::AdoptVm>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::TakeVm>))
+CAF_ADD_TYPE_ID(coppice, (coppice::frame<coppice::proto::VmTaken>))
+CAF_ADD_TYPE_ID(coppice, (coppice::work_actor))
+CAF_ADD_TYPE_ID(coppice, (coppice::vm_actor))
 
 CAF_END_TYPE_ID_BLOCK(coppice)

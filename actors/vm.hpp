@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/template_shelf.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
 #include "vmm/machine.hpp"
@@ -17,20 +18,32 @@
 
 namespace coppice {
 
-/// What every VM of this node is made of. `disk_of` says how QEMU reaches an overlay: the seam
-/// where our own disk server will stand.
+/// What every VM of this node is made of.
 struct vm_parts {
   vmm::event_loop* loop = nullptr; ///< outlives the actor system
-  vmm::machine_options machine;
-  std::function<vmm::disk_attachment(const uuid& overlay)> disk_of;
+  vmm::machine_options machine;    ///< of the default class
+  /// How QEMU reaches the disk in a slot.
+  std::function<vmm::disk_attachment(std::uint64_t slot)> disk_of;
+  std::shared_ptr<template_shelf> templates; ///< null: every VM boots
 };
 
-/// Life of a VM: idle -> booting -> ready -> stopping -> gone; any of them -> gone when it dies.
-enum class vm_stage : std::uint8_t { idle, booting, ready, stopping, gone };
+/// Life of a VM: idle -> booting -> ready -> stopping -> gone, and between ready and ready again
+/// pausing -> paused -> resuming; any of them -> gone when it dies.
+enum class vm_stage : std::uint8_t {
+  idle,
+  booting, ///< or being restored
+  ready,
+  pausing,
+  paused,
+  resuming,
+  stopping,
+  gone
+};
 
 /// Supervisor of one QEMU process.
 ///
-/// Guarantee: the process never outlives this actor, and this actor never outlives its owner. A
+/// Guarantee: the process never outlives this actor, and this actor never outlives its owner, which
+/// may hand it to another. A
 /// guest that floods us is held back: its messages are taken one by one, each when the owner is
 /// done with the one before the limit.
 class vm_state {
@@ -51,7 +64,13 @@ private:
     caf::typed_response_promise<frame<proto::Done>> promise;
   };
 
-  caf::result<frame<proto::VmReady>> start(const frame<proto::StartVm>& request);
+  caf::result<frame<proto::VmReady>> start(proto::StartVm::Reader request);
+  caf::result<frame<proto::VmReady>> boot(proto::StartVm::Reader request);
+  caf::result<frame<proto::VmReady>> resume();
+  caf::result<frame<proto::Done>> pause();
+  void carried_out(proto::VmOrderDone::Reader order);
+  caf::result<frame<proto::Done>> adopt(const work_actor& owner);
+  frame<proto::VmReady> ready_report() const;
   caf::result<frame<proto::Done>> send(const frame<proto::ToGuest>& message);
   caf::result<frame<proto::VmStopped>> stop(const frame<proto::StopVm>& request);
   void guest_said(const frame<proto::FromGuest>& message);
@@ -64,9 +83,14 @@ private:
   work_actor owner_;
   uuid operation_;
   vm_stage stage_ = vm_stage::idle;
+  proto::VmStart way_ = proto::VmStart::NONE;
+  std::shared_ptr<const vmm::vm_template> from_;
+  frame<proto::FromGuest> said_ready_;
+  std::uint64_t next_run_ = 1;
   std::shared_ptr<vmm::machine> machine_;
   caf::actor_clock::time_point started_at_;
   std::optional<caf::typed_response_promise<frame<proto::VmReady>>> ready_;
+  std::optional<caf::typed_response_promise<frame<proto::Done>>> paused_;
   std::vector<caf::typed_response_promise<frame<proto::VmStopped>>> stopped_;
   std::deque<waiting_send> sends_;
 };

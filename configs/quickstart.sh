@@ -1,19 +1,25 @@
 #!/bin/bash
 # From a fresh Debian 12 (amd64) to a branching demo: installs what is missing, builds, starts the
-# daemon, makes a token, imports the base image and runs the demo. Run as root. What is already
-# there is kept, so a second call takes seconds.
+# daemon, makes a token, imports the base image and runs the demo. Run as root: the daemon gives
+# root up by itself, and jails what it starts. An ordinary user can run it once the packages are
+# there; then nothing is jailed. What is already there is kept, so a second call takes seconds.
 #
 #   configs/quickstart.sh         all of the above
 #   configs/quickstart.sh stop    stops the daemon; images and token stay
 #
-#   COPPICE_STATE    folder of images, token and log   (default /var/lib/coppice)
+#   COPPICE_STATE    folder of images, token and log   (default /var/lib/coppice; for an ordinary
+#                    user ~/.local/share/coppice)
 #   COPPICE_LISTEN   address of the HTTP API           (default 127.0.0.1:8080)
 set -euo pipefail
 shopt -s inherit_errexit
 exec </dev/null
 cd "$(dirname "$0")/.."
 
-state=${COPPICE_STATE:-/var/lib/coppice}
+if [ "$(id -u)" = 0 ]; then
+  state=${COPPICE_STATE:-/var/lib/coppice}
+else
+  state=${COPPICE_STATE:-${XDG_DATA_HOME:-$HOME/.local/share}/coppice}
+fi
 listen=${COPPICE_LISTEN:-127.0.0.1:8080}
 url=http://$listen
 build=$PWD/build
@@ -160,7 +166,6 @@ content_of() {
 
 prepare_machine() {
   local missing
-  [ "$(id -u)" = 0 ] || die "run this as root"
   [ "$(uname -m)" = x86_64 ] || die "this needs an amd64 machine, not $(uname -m)"
   install -d -m 700 "$state"
   : >"$log"
@@ -170,6 +175,7 @@ prepare_machine() {
     note "all are there"
     return 0
   fi
+  [ "$(id -u)" = 0 ] || die "packages are missing; as root: apt-get install $missing"
   note "will install, with what they need:"
   note "$(fold -s -w 90 <<<"$missing" | sed '2,$s/^/      /')"
   quietly configs/install_packages.sh
@@ -222,7 +228,7 @@ import_base_image() {
     note "already imported"
     return 0
   fi
-  quietly configs/base-image/build.sh "$build/base-image"
+  [ -s "$build/base-image/index.json" ] || quietly configs/base-image/build.sh "$build/base-image"
   quietly "$coppice" import --state-dir "$state" "oci:$build/base-image" --tag busybox:latest
   base=$(api GET '/v1/images?tag=busybox:latest&limit=1' | jq -r '.images[0].uuid')
   note "imported"

@@ -27,6 +27,7 @@ struct ToGuest {
     files @5 :List(Types.FilePlacement);
     timeoutMs @6 :UInt64;     # of the main process, from its start
     newBytesMax @7 :UInt64;   # what may be added to the disk before ENOSPC; 0: as much as fits
+    makeDisk @8 :Bool;        # the disk is empty: the agent's own small file system is put there first
   }
   struct FileChunk {
     index @0 :UInt32;         # into Start.files

@@ -108,8 +108,9 @@ struct PutFile { record @0 :Records.FileRecord; }            # known sha256: kee
 
 struct AttachOverlay {
   overlay @0 :Types.Uuid;                                    # the id that the image will have
-  parent @1 :Types.Uuid;
+  parent @1 :Types.Uuid;                                     # absent: a disk of zeros, which is never sealed
   ownBytesMax @2 :UInt64;                                    # what the guest may change
+  slot @3 :UInt64;                                           # an open one, with no disk in it
 }                                                            # -> OverlayAttached
 struct OverlayAttached { virtualSizeBytes @0 :UInt64; }
 struct SealOverlay {
@@ -125,7 +126,10 @@ struct OverlaySealed {
   sharedBytes @4 :UInt64;
 }
 struct DisksAnswered {}                                        # the engine to its store actor: look at what it has
-struct DiscardOverlay { overlay @0 :Types.Uuid; }            # -> OverlayDiscarded; an unknown one is fine
+struct DiscardOverlay {
+  overlay @0 :Types.Uuid;
+  closeSlot @1 :Bool;                                        # the slot that its disk is in, too
+}                                                            # -> OverlayDiscarded; an unknown one is fine
 
 struct BeginBlob { expectedBytes @0 :UInt64; }               # 0: unknown -> BlobUpload; too_large
 struct BlobUpload { upload @0 :UInt64; }
@@ -196,16 +200,41 @@ struct WorkGone {}                                           # work -> operation
 
 # -- scheduler -----------------------------------------------------------------------------------
 
-struct AcquireSlot { operation @0 :Types.Uuid; project @1 :Text; kind @2 :Types.OperationKind; }
+struct AcquireSlot {
+  operation @0 :Types.Uuid;
+  project @1 :Text;
+  kind @2 :Types.OperationKind;
+  cpus @3 :UInt32;                                           # what an instance takes of the node; an import takes a place
+  memoryMib @4 :UInt32;
+  priority @5 :Int32;                                        # -10..10 among those of its project
+}
 # -> SlotGranted, when it is its turn; cancelled when released before
 struct SlotGranted { waitedUs @0 :UInt64; }
 struct ReleaseSlot { operation @0 :Types.Uuid; }             # granted or waiting; unknown is fine
-struct SlotsReady { runningMax @0 :UInt32; }                 # the accelerator is chosen: start granting
+struct SlotsReady {
+  # The accelerator is chosen: start granting.
+  runningMax @0 :UInt32;                                     # VMs at a time
+  cpus @1 :UInt32;                                           # what running ones may take together
+  memoryMib @2 :UInt64;
+}
 
 # -- virtual machines ----------------------------------------------------------------------------
 
-struct StartVm { overlay @0 :Types.Uuid; operation @1 :Types.Uuid; }  # -> VmReady; vm_failed with the last console lines
-struct VmReady { bootUs @0 :UInt64; kernel @1 :Text; machine @2 :Text; accelerator @3 :Text; }
+struct StartVm {
+  overlay @0 :Types.Uuid;
+  operation @1 :Types.Uuid;
+  slot @2 :UInt64;                                           # its disk's
+  cpus @3 :UInt32;                                           # 0: the default class
+  memoryMib @4 :UInt32;
+}                                                            # -> VmReady; vm_failed with the last console lines
+struct VmReady {
+  bootUs @0 :UInt64;
+  kernel @1 :Text;
+  machine @2 :Text;
+  accelerator @3 :Text;
+  start @4 :Types.VmStart;
+  nextRun @5 :UInt64;                                        # the number that its next run has to have
+}
 struct StopVm {
   # graceful: QMP quit, so that QEMU closes the disk; killed after a deadline. Else SIGKILL at once.
   graceful @0 :Bool;
@@ -253,4 +282,34 @@ struct DeleteImage {
 struct ImageDeleted {
   gone @0 :List(Types.Uuid);                                 # images whose files nothing needs any more, children first
   dead @1 :List(Types.Uuid);                                 # deleted images whose files stay, of which less may be seen now
+}
+
+# -- places in the queue -------------------------------------------------------------------------
+
+struct GetQueuePlace { operation @0 :Types.Uuid; }           # -> QueuePlace
+struct QueuePlace {
+  waiting @0 :Bool;                                          # false: it has a slot, or is not known
+  position @1 :UInt32;                                       # 1: next
+  waitedUs @2 :UInt64;
+}
+
+# -- disk slots and machines that are made before they are needed --------------------------------
+
+struct OpenDiskSlot {}                                       # a disk with nothing behind it yet -> DiskSlot
+struct DiskSlot { slot @0 :UInt64; }
+struct CloseDiskSlot { slot @0 :UInt64; }                    # unknown is fine
+
+struct VmOrderDone { error @0 :Text; }                       # machine -> vm: paused or resumed; empty: it is
+struct PauseVm {}                                            # its processors stand still until StartVm -> Done
+struct AdoptVm {}                                            # with the actor that owns it from now on -> Done
+struct TakeVm {
+  # A machine for a run on this image, one that waits if there is one.
+  operation @0 :Types.Uuid;
+  image @1 :Types.Uuid;
+  cpus @2 :UInt32;                                           # 0: the default class
+  memoryMib @3 :UInt32;
+}                                                            # -> VmTaken
+struct VmTaken {                                             # with the machine, which the asker owns
+  warm @0 :Bool;                                             # it waits; else StartVm boots or restores it
+  slot @1 :UInt64;                                           # of its disk: for the asker to close
 }

@@ -77,6 +77,9 @@ struct RunRequest {
   timeoutSeconds @9 :UInt32;
   maxLayerBytes @10 :UInt64;
   files @11 :List(FilePlacement);
+  cpus @12 :UInt32;           # of the class of machines that it runs in; 0: the default class
+  memoryMib @13 :UInt32;
+  priority @14 :Int32;        # -10..10 among those of its project; higher ones start sooner
 }
 
 struct ImportRequest {
@@ -139,4 +142,12 @@ struct Phases {
   closeUs @6 :UInt64;         # unmounted -> QEMU gone, disk closed to writes
   sealUs @7 :UInt64;          # closed -> sealed file durable
   commitUs @8 :UInt64;        # sealed -> catalog commit
+  vmStart @9 :VmStart;        # how its machine came to be
+}
+
+enum VmStart {
+  none @0;                    # it had none (yet)
+  cold @1;                    # its kernel booted
+  template @2;                # restored from a template for it
+  pool @3;                    # restored beforehand, it waited
 }

@@ -18,9 +18,8 @@ namespace coppice::storage {
 ///
 ///   lock                     held (flock) by the one daemon; contains its pid
 ///   images/<image>.qcow2     sealed, read-only, backed by <parent>.qcow2 beside it
-///   images/<image>.overlay   being written by a VM or an import, which may put scratch files with
-///                            longer names beside it; backing name as above, so the seal's rename
-///                            keeps it true; removed at start
+///   images/<image>.overlay   being written by a VM, or made by an import; backing name as above,
+///                            so the seal's rename keeps it true; removed at start
 ///   blobs/<sha256>           uploaded files, 64 hex digits
 ///   uploads/<number>         uploads in progress; removed at start
 ///   tmp/                     scratch of imports; emptied at start

@@ -3,8 +3,6 @@
 #include "vmm/probe_clock.hpp"
 #include "vmm/unique_fd.hpp"
 
-#include "protocol/limits.hpp"
-
 #include <fcntl.h>
 
 #include <algorithm>
@@ -29,13 +27,6 @@ accelerator_verdict tcg_because(const std::string& why) {
   return {accelerator::tcg, reason.substr(0, reason_bytes_max)};
 }
 
-/// The same device as every guest's disk, with nothing behind it.
-disk_attachment no_disk() {
-  return {"driver=null-co,node-name=d0,read-zeroes=on,size=" + std::to_string(limits::disk_bytes),
-          {},
-          {}};
-}
-
 /// Shared with callbacks that may outlast the wait.
 struct probe {
   std::promise<std::string> verdict; // empty: the agent answered
@@ -57,7 +48,9 @@ accelerator_verdict probe_accelerator(event_loop& loop, machine_options options,
   // Takes a moment the first time: better on this thread than on the one that starts a guest.
   static_cast<void>(tsc_khz());
   {
-    const unique_fd device{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+    // A jail has a device of its own, which its user may open; then only its being there counts.
+    const int way = loop.jailer() != nullptr ? O_PATH : O_RDWR;
+    const unique_fd device{::open("/dev/kvm", way | O_CLOEXEC)};
     if (!device) {
       return tcg_because(std::string{"cannot open /dev/kvm: "} + std::strerror(errno) +
                          (errno == EACCES ? " (add the daemon's user to the group kvm)" : ""));

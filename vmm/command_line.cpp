@@ -1,5 +1,7 @@
 #include "vmm/command_line.hpp"
 
+#include "protocol/limits.hpp"
+
 #include <algorithm>
 
 namespace coppice::vmm {
@@ -9,7 +11,8 @@ namespace {
 std::string machine_type(accelerator accel, std::uint32_t tsc_khz) {
   // The timer chip is only needed by a guest that has nothing else to find its clock rate with.
   const bool clock_is_given = accel == accelerator::kvm || tsc_khz != 0;
-  return std::string{"microvm,x-option-roms=off,pit="} + (clock_is_given ? "off" : "on");
+  return std::string{"microvm,x-option-roms=off,memory-backend=mem,pit="} +
+         (clock_is_given ? "off" : "on");
 }
 
 /// Under TCG `rep movsb` is emulated byte by byte: without these flags the guest uses other loops.
@@ -19,6 +22,15 @@ const char* cpu_model(accelerator accel) {
 
 std::string socket_chardev(const char* id, int number) {
   return std::string{"socket,id="} + id + ",fd=" + std::to_string(number);
+}
+
+std::string memory_backend(memory_kind memory, std::uint32_t memory_mib, int number) {
+  const auto tail = ",id=mem,size=" + std::to_string(memory_mib) + "M";
+  if (memory == memory_kind::own) {
+    return "memory-backend-ram" + tail;
+  }
+  return "memory-backend-file" + tail + ",mem-path=/proc/self/fd/" + std::to_string(number) +
+         ",share=" + (memory == memory_kind::mould ? "on" : "off");
 }
 
 } // namespace
@@ -58,6 +70,12 @@ disk_attachment file_disk(const std::filesystem::path& overlay) {
           {}};
 }
 
+disk_attachment no_disk() {
+  return {"driver=null-co,node-name=d0,read-zeroes=on,size=" + std::to_string(limits::disk_bytes),
+          {},
+          {}};
+}
+
 machine_sockets pick_sockets(const disk_attachment& disk) {
   int next = 3;
   auto take = [&] {
@@ -71,6 +89,8 @@ machine_sockets pick_sockets(const disk_attachment& disk) {
   out.console = take();
   out.qmp = take();
   out.agent = take();
+  out.ram = take();
+  out.state = take();
   return out;
 }
 
@@ -90,7 +110,8 @@ std::string kernel_arguments(accelerator accel, std::uint32_t tsc_khz) {
 }
 
 std::vector<std::string> command_line(const machine_options& options, const disk_attachment& disk,
-                                      const machine_sockets& sockets, std::uint32_t tsc_khz) {
+                                      const machine_sockets& sockets, memory_kind memory,
+                                      std::uint32_t tsc_khz) {
   std::vector<std::string> out{
       options.qemu,
       "-name",
@@ -108,16 +129,12 @@ std::vector<std::string> command_line(const machine_options& options, const disk
       cpu_model(options.accel),
       "-m",
       std::to_string(options.memory_mib) + "M",
+      "-object",
+      memory_backend(memory, options.memory_mib, sockets.ram),
       "-smp",
       std::to_string(options.cpus),
       "-sandbox",
       "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-      "-kernel",
-      options.kernel.string(),
-      "-initrd",
-      options.initramfs.string(),
-      "-append",
-      kernel_arguments(options.accel, tsc_khz),
       "-chardev",
       socket_chardev("con", sockets.console),
       "-serial",
@@ -140,6 +157,14 @@ std::vector<std::string> command_line(const machine_options& options, const disk
       // The store's unit and ext4's: nothing smaller ever reaches the disk server.
       "logical_block_size=4096,physical_block_size=4096,discard_granularity=4096",
   };
+  if (memory == memory_kind::restored) {
+    // Deferred: it has to be told first that the memory is there already.
+    out.insert(out.end(), {"-incoming", "defer"});
+  } else {
+    out.insert(out.end(),
+               {"-kernel", options.kernel.string(), "-initrd", options.initramfs.string(),
+                "-append", kernel_arguments(options.accel, tsc_khz)});
+  }
   return out;
 }
 

@@ -14,15 +14,26 @@ struct machine_sockets {
   int console = -1;
   int qmp = -1;
   int agent = -1;
+  int ram = -1;   ///< file of the guest's memory: of a mould or a template, else none
+  int state = -1; ///< a template's state, to be read
+};
+
+/// Where a guest's memory comes from.
+enum class memory_kind {
+  own,      ///< anonymous, empty
+  mould,    ///< a file that becomes a template's memory, mapped shared
+  restored, ///< a template's file, mapped copy-on-write; nothing is booted
 };
 
 /// The lowest numbers above the standard ones that the disk does not use.
 machine_sockets pick_sockets(const disk_attachment& disk);
 
-/// The arguments of a cold boot, argv[0] included. Pure: the same input gives the same line.
+/// The arguments, argv[0] included. Pure: the same input gives the same line. All kinds have the
+/// same machine and devices, the console included, or a template would not fit.
 /// `tsc_khz` 0: not known, the guest has to find out by itself.
 std::vector<std::string> command_line(const machine_options& options, const disk_attachment& disk,
-                                      const machine_sockets& sockets, std::uint32_t tsc_khz);
+                                      const machine_sockets& sockets, memory_kind memory,
+                                      std::uint32_t tsc_khz);
 
 /// What the guest kernel is told.
 std::string kernel_arguments(accelerator accel, std::uint32_t tsc_khz);

@@ -30,6 +30,12 @@ public:
       return "the channel's queue is full";
     case ec::missing:
       return "a needed file is missing";
+    case ec::refused:
+      return "not in this state";
+    case ec::stale:
+      return "the template does not fit";
+    case ec::io:
+      return "a file could not be read or written";
     }
     return "unknown";
   }

@@ -16,6 +16,9 @@ enum class ec {
   closed,   ///< the channel is gone
   busy,     ///< the channel's queue is full; nothing was queued
   missing,  ///< a file that is needed is not there: the text says how to get it
+  refused,  ///< the order does not fit the state that the VM is in; nothing was done
+  stale,    ///< a template of other ingredients, or a damaged one: build it anew
+  io,       ///< a file could not be read or written
 };
 
 const std::error_category& vmm_category();

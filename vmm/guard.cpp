@@ -29,13 +29,6 @@ namespace {
 constexpr int exit_usage = 2;
 constexpr int exit_cannot_execute = 127;
 
-struct guard_order {
-  int lifeline = -1;
-  bool leads_namespace = false;
-  const char* path = nullptr;
-  char** argv = nullptr;
-};
-
 std::optional<guard_order> parse_order(int argc, char** argv) {
   int first = argc > 1 && std::string_view{argv[1]} == guard_command ? 2 : 1;
   if (argc < first + 3) {
@@ -50,17 +43,12 @@ std::optional<guard_order> parse_order(int argc, char** argv) {
   out.leads_namespace = ::getpid() == 1;
   out.path = argv[first + 1];
   out.argv = argv + first + 2;
+  out.environment = environ;
   return out;
 }
 
 /// The program itself: never returns.
 [[noreturn]] void execute(const guard_order& order, int guard) {
-  // Normally the guard ends it. This is for a guard that was itself killed from outside, perhaps
-  // before this call (seen from its own namespace the guard is 1, and its end is ours).
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != guard) {
-    ::_exit(exit_cannot_execute);
-  }
   ::setpgid(0, 0);
   for (int number = 1; number <= SIGRTMAX; ++number) {
     ::signal(number, SIG_DFL); // SIGKILL and SIGSTOP refuse, which is right
@@ -68,7 +56,20 @@ std::optional<guard_order> parse_order(int argc, char** argv) {
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::execve(order.path, order.argv, environ);
+  if (order.prepare != nullptr) {
+    if (const char* why = order.prepare(order.context); why != nullptr) {
+      std::fprintf(stderr, "cannot confine %s: %s: %s\n", order.path, why, std::strerror(errno));
+      std::fflush(stderr);
+      ::_exit(exit_cannot_execute);
+    }
+  }
+  // Normally the guard ends it. This is for a guard that was itself killed from outside, perhaps
+  // before this call (seen from its own namespace the guard is 1, and its end is ours).
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != guard) {
+    ::_exit(exit_cannot_execute);
+  }
+  ::execve(order.path, order.argv, order.environment);
   std::fprintf(stderr, "cannot execute %s: %s\n", order.path, std::strerror(errno));
   std::fflush(stderr);
   ::_exit(exit_cannot_execute);
@@ -175,17 +176,12 @@ int watch(const guard_order& order, int program, int signals) {
 
 } // namespace
 
-int guard_main(int argc, char** argv) {
-  auto order = parse_order(argc, argv);
-  if (!order || ::fcntl(order->lifeline, F_SETFD, FD_CLOEXEC) != 0) {
-    std::fputs("guard is started by coppice itself, not by hand\n", stderr);
-    return exit_usage;
-  }
+int run_guard(const guard_order& order) {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   // A core file would be a copy of a guest's memory.
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
-  if (!order->leads_namespace) {
+  if (!order.leads_namespace) {
     ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   }
   sigset_t child_signal;
@@ -207,12 +203,21 @@ int guard_main(int argc, char** argv) {
     return exit_cannot_execute;
   }
   if (program == 0) {
-    execute(*order, guard);
+    execute(order, guard);
   }
   ::setpgid(program, program); // both sides do it: whoever comes first
-  drop_inherited(order->lifeline, signals.get());
+  drop_inherited(order.lifeline, signals.get());
+  return watch(order, program, signals.get());
+}
+
+int guard_main(int argc, char** argv) {
+  auto order = parse_order(argc, argv);
+  if (!order || ::fcntl(order->lifeline, F_SETFD, FD_CLOEXEC) != 0) {
+    std::fputs("guard is started by coppice itself, not by hand\n", stderr);
+    return exit_usage;
+  }
   // Not a return through main: nothing of the program around us may run now.
-  ::_exit(watch(*order, program, signals.get()));
+  ::_exit(run_guard(*order));
 }
 
 } // namespace coppice::vmm

@@ -15,4 +15,20 @@ struct guard_report {
   std::int32_t signal;
 };
 
+struct guard_order {
+  int lifeline = -1;
+  bool leads_namespace = false;
+  const char* path = nullptr;
+  char* const* argv = nullptr;
+  char* const* environment = nullptr;
+  /// Called in the program's process just before it is executed; what it returns other than null
+  /// is why that must not be.
+  const char* (*prepare)(const void* context) = nullptr;
+  const void* context = nullptr;
+};
+
+/// Runs the program and waits for its end or the life-line's. Returns the guard's exit status; all
+/// else in the namespace ends when the guard then does.
+int run_guard(const guard_order& order);
+
 } // namespace coppice::vmm

@@ -4,7 +4,12 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/write.hpp>
 
+#include <sys/socket.h>
+
 #include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
 
 namespace coppice::vmm {
 
@@ -87,15 +92,16 @@ void qmp_client::take(const qmp_message& message) {
   case qmp_kind::greeting:
     if (phase_ == phase::greeting) {
       phase_ = phase::negotiating;
-      send(R"({"execute":"qmp_capabilities"})");
+      send({R"({"execute":"qmp_capabilities"})", {}});
     }
     return;
   case qmp_kind::reply:
     if (phase_ == phase::negotiating) {
-      phase_ = phase::ready;
-      if (quit_wanted_) {
-        send(R"({"execute":"quit"})");
-      }
+      negotiated();
+    } else if (!unanswered_.empty()) {
+      auto done = std::move(unanswered_.front());
+      unanswered_.pop_front();
+      done();
     }
     return;
   case qmp_kind::error:
@@ -107,18 +113,36 @@ void qmp_client::take(const qmp_message& message) {
   }
 }
 
-void qmp_client::quit() {
-  if (quit_wanted_) {
-    return;
-  }
-  quit_wanted_ = true;
-  if (phase_ == phase::ready) {
-    send(R"({"execute":"quit"})");
+void qmp_client::negotiated() {
+  phase_ = phase::ready;
+  for (auto& waiting : std::exchange(early_, {})) {
+    send(std::move(waiting));
   }
 }
 
-void qmp_client::send(std::string command) {
-  queue_.push_back(std::move(command) + "\n");
+void qmp_client::order(std::string text, std::function<void()> done, unique_fd attachment) {
+  if (closed_) {
+    return;
+  }
+  unanswered_.push_back(std::move(done));
+  command what{std::move(text), std::move(attachment)};
+  if (phase_ == phase::ready) {
+    send(std::move(what));
+  } else {
+    early_.push_back(std::move(what));
+  }
+}
+
+void qmp_client::quit() {
+  if (!quit_wanted_) {
+    quit_wanted_ = true;
+    order(R"({"execute":"quit"})", [] {});
+  }
+}
+
+void qmp_client::send(command what) {
+  what.text += '\n';
+  queue_.push_back(std::move(what));
   if (queue_.size() == 1) {
     write();
   }
@@ -128,8 +152,49 @@ void qmp_client::write() {
   if (closed_ || queue_.empty()) {
     return;
   }
+  if (!queue_.front().attachment) {
+    return write_rest();
+  }
+  socket_.async_wait(asio::local::stream_protocol::socket::wait_write,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (error) {
+                         self->end();
+                       } else if (!self->closed_) {
+                         self->write_attached();
+                       }
+                     });
+}
+
+/// Descriptors travel with the first byte of their command.
+void qmp_client::write_attached() {
+  auto& first = queue_.front();
+  iovec byte{first.text.data(), 1};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))]{};
+  msghdr message{};
+  message.msg_iov = &byte;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof(room);
+  auto* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = first.attachment.get();
+  std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  if (::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+    if (errno == EAGAIN || errno == EINTR) {
+      return write();
+    }
+    return trouble(std::string{"handing QEMU a descriptor: "} + std::strerror(errno));
+  }
+  first.attachment.reset();
+  first.text.erase(0, 1);
+  write_rest();
+}
+
+void qmp_client::write_rest() {
   asio::async_write(
-      socket_, asio::buffer(queue_.front()),
+      socket_, asio::buffer(queue_.front().text),
       [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
         if (error) {
           self->end();
@@ -156,6 +221,8 @@ void qmp_client::end() {
 
 void qmp_client::close() {
   closed_ = true;
+  early_.clear();
+  unanswered_.clear(); // `queue_` may be in use by a write until that has ended
   boost::system::error_code ignored;
   socket_.close(ignored);
 }

@@ -13,7 +13,7 @@
 
 namespace coppice::vmm {
 
-/// QEMU's control socket: greets, negotiates, then takes orders.
+/// QEMU's control socket: greets, negotiates, then takes orders, one after the other.
 /// Owner: one machine; every call on the event loop's thread.
 class qmp_client : public std::enable_shared_from_this<qmp_client> {
 public:
@@ -27,6 +27,11 @@ public:
   qmp_client(boost::asio::io_context& context, unique_fd socket, handlers on);
 
   void start();
+
+  /// Sends a command (a whole JSON object); `done` comes when QEMU has carried it out. A refused
+  /// one is `on_trouble`. `attachment` goes with it, for getfd. Given before the negotiation is
+  /// over it waits for that. Commands are carried out in their order.
+  void order(std::string command, std::function<void()> done, unique_fd attachment = {});
 
   /// Orders QEMU to close the disk and end. Given before the negotiation is over it waits for that.
   void quit();
@@ -46,8 +51,16 @@ private:
   void read();
   bool take_some();
   void take(const qmp_message& message);
-  void send(std::string command);
+  struct command {
+    std::string text;
+    unique_fd attachment;
+  };
+
+  void send(command what);
   void write();
+  void write_attached();
+  void write_rest();
+  void negotiated();
   void trouble(std::string why);
   void end();
 
@@ -57,7 +70,9 @@ private:
   bool quit_wanted_ = false;
   bool closed_ = false;
   line_buffer lines_;
-  std::deque<std::string> queue_; // of our own few commands
+  std::deque<command> early_; // given before the negotiation was over
+  std::deque<command> queue_; // of our own few commands
+  std::deque<std::function<void()>> unanswered_;
 };
 
 } // namespace coppice::vmm

@@ -49,10 +49,14 @@ result<qmp_message> parse_qmp(std::string_view line) {
   }
   if (auto name = string_or_empty(*object, "event"); !name.empty()) {
     const auto* data = object->if_contains("data");
-    return qmp_message{qmp_kind::event, std::move(name),
-                       data != nullptr && data->is_object()
-                           ? string_or_empty(data->get_object(), "reason")
-                           : std::string{}};
+    std::string detail;
+    if (data != nullptr && data->is_object()) {
+      detail = string_or_empty(data->get_object(), "reason");
+      if (detail.empty()) {
+        detail = string_or_empty(data->get_object(), "status");
+      }
+    }
+    return qmp_message{qmp_kind::event, std::move(name), std::move(detail)};
   }
   return not_a_message(line);
 }

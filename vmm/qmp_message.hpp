@@ -23,7 +23,7 @@ enum class qmp_kind {
 struct qmp_message {
   qmp_kind kind = qmp_kind::event;
   std::string name;   ///< event: its name; error: its class
-  std::string detail; ///< event: data.reason if there is one; error: its description
+  std::string detail; ///< event: data.reason or data.status if there is one; error: its description
 };
 
 /// protocol: the line is not a message; the text shows the head of it.

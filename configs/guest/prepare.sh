@@ -4,7 +4,8 @@
 # Results in BUILD_DIR/guest:
 #   vmlinux           Debian's cloud kernel, uncompressed where its payload is LZ4 (starts faster
 #                     through PVH), else the bzImage as it is; QEMU's -kernel takes either
-#   initramfs.cpio    /init (the agent), the modules that reach its port and disk, /modules/order
+#   initramfs.cpio    /init (the agent), the modules that reach its port and disk, /modules/order,
+#                     /warm.ext4: a file system with a shell, for a machine's first, idle run
 #   kernel.release    the kernel's version, as uname -r says it in the guest
 #
 # The kernel package is only unpacked below BUILD_DIR, never installed on this machine. A second
@@ -20,8 +21,10 @@ guest=$(cd "$1/guest" && pwd)
 agent=$2
 [ -f "$agent" ] || die "no agent at $agent: build the target coppice-agent first"
 
-for tool in apt-cache apt-get dpkg dpkg-deb lz4 cpio sha256sum; do
-  command -v "$tool" >/dev/null || die "$tool is missing: install apt, dpkg, lz4, cpio, coreutils"
+PATH=$PATH:/usr/sbin:/sbin
+for tool in apt-cache apt-get dpkg dpkg-deb lz4 cpio sha256sum mke2fs busybox; do
+  command -v "$tool" >/dev/null ||
+    die "$tool is missing: install apt, dpkg, lz4, cpio, coreutils, e2fsprogs, busybox-static"
 done
 
 # What the agent needs to hear from the host and to see its disk. ext4, crc32c, tmpfs and devtmpfs
@@ -138,6 +141,20 @@ for module in $wanted; do
   add_module "$module" && continue
   case " $required " in *" $module "*) die "$pinned has no module $module" ;; esac
 done
+
+# The same features as an imported image's, so that the same code of the kernel runs.
+warm=$guest/warm
+rm -rf "$warm" && mkdir -p "$warm/bin" "$warm/etc"
+install -m 0755 "$(command -v busybox)" "$warm/bin/busybox"
+for name in sh true; do
+  ln -s busybox "$warm/bin/$name"
+done
+find "$warm" -exec touch -h -d @0 {} +
+SOURCE_DATE_EPOCH=0 E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext4 -b 4096 -m 0 -N 32 \
+  -O ^has_journal,^resize_inode -U 00000000-0000-0000-0000-000000000001 \
+  -E hash_seed=00000000-0000-0000-0000-000000000001,root_owner=0:0 \
+  -d "$warm" "$tree/warm.ext4" 4M || die "mke2fs could not make the file system for warming up"
+rm -rf "$warm"
 
 # One newc entry for the console, by hand: making the node itself would need root.
 console_entry() {

@@ -1,7 +1,9 @@
 #include "gateway/cli/checkup.hpp"
 
 #include "actors/accelerator_choice.hpp"
+#include "actors/node_capacity.hpp"
 #include "gateway/cli/captured.hpp"
+#include "gateway/cli/lists.hpp"
 #include "gateway/cli/units.hpp"
 #include "vmm/event_loop.hpp"
 #include "vmm/machine.hpp"
@@ -13,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -45,6 +48,11 @@ std::string value_in(const char* file, std::string_view key) {
 
 unsigned core_count() {
   return std::max(1u, std::thread::hardware_concurrency());
+}
+
+/// The accelerator that gives most, where it is not known before a guest has booted.
+vmm::accelerator optimistic(const settings& values) {
+  return values.vm.accelerator == "tcg" ? vmm::accelerator::tcg : vmm::accelerator::kvm;
 }
 
 /// Whether a process may make a pid namespace, tried in a child so that this one keeps its own.
@@ -89,16 +97,39 @@ finding check_memory(const settings& values) {
   } catch (const std::exception&) {
     return {verdict::warn, "memory", "cannot read MemAvailable from /proc/meminfo", "mount /proc"};
   }
-  auto running = values.vm.running_max == 0 ? core_count() : values.vm.running_max;
-  // Each QEMU needs memory of its own beside the guest's, most of it translated code.
-  auto needed_mib = std::uint64_t{running} * (values.vm.memory_mib + 64) + 256;
-  auto text = human_size(available_kib << 10) + " available; " + std::to_string(running) +
-              " microVMs of " + std::to_string(values.vm.memory_mib) + " MiB need up to " +
+  auto given = capacity_of(values, optimistic(values), size_of_this_node());
+  auto each_mib = std::uint64_t{values.vm.memory_mib} + vm_overhead_mib;
+  // As many as may be; beside them the daemon and its helpers.
+  auto wanted = values.vm.running_max == 0 ? core_count() : values.vm.running_max;
+  auto running = std::min({std::uint64_t{wanted}, std::uint64_t{given.cpus / values.vm.cpus},
+                           given.memory_mib / each_mib});
+  auto needed_mib = running * each_mib + 256;
+  auto text = human_size(available_kib << 10) + " available, " +
+              human_size(given.memory_mib << 20) + " for microVMs; " + std::to_string(running) +
+              " of " + std::to_string(values.vm.memory_mib) + " MiB need up to " +
               human_size(needed_mib << 20);
   if (available_kib / 1024 < needed_mib) {
-    return {verdict::warn, "memory", text, "lower vm.running_max or vm.memory_mib"};
+    return {verdict::warn, "memory", text,
+            "lower vm.memory_bytes_max, vm.running_max or vm.memory_mib"};
   }
   return {verdict::ok, "memory", text, ""};
+}
+
+finding check_classes(const settings& values) {
+  auto given = capacity_of(values, optimistic(values), size_of_this_node());
+  std::vector<machine_class> fitting;
+  std::vector<machine_class> too_large;
+  for (const auto& c : values.classes()) {
+    (given.has_room_for(c) ? fitting : too_large).push_back(c);
+  }
+  auto text = text_of_classes(fitting) + " (processors:MiB)";
+  if (!too_large.empty()) {
+    return {verdict::warn, "classes",
+            text + "; too large for this machine, runs that ask for them fail: " +
+                text_of_classes(too_large),
+            "take them out of vm.classes, or raise vm.cpus_max or vm.memory_bytes_max"};
+  }
+  return {verdict::ok, "classes", text, ""};
 }
 
 finding check_rights() {

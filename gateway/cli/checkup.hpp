@@ -2,6 +2,7 @@
 
 #include "actors/settings.hpp"
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,16 @@ struct finding {
 finding check_system();
 finding check_processors(const settings& values);
 finding check_memory(const settings& values);
+finding check_classes(const settings& values);
 finding check_rights();
 finding check_qemu(const settings& values);
 finding check_guest_files(const settings& values);
 finding check_helpers(const settings& values);
 finding check_io_uring();
 std::vector<finding> check_state_folder(const settings& values);
+
+/// Starts a launcher from `program` (this one) and ends it: user, launcher, uids, cgroups.
+std::vector<finding> check_jail(const settings& values, const std::filesystem::path& program);
 
 /// Boots a guest: takes up to the probe's deadline. Only where QEMU and guest files are in order.
 finding check_accelerator(const settings& values);

@@ -39,7 +39,12 @@ int examine(const settings& values) {
   out.add(check_system());
   out.add(check_processors(values));
   out.add(check_memory(values));
+  out.add(check_classes(values));
   out.add(check_rights());
+  // Before anything starts a thread.
+  for (const auto& f : check_jail(values, std::filesystem::read_symlink("/proc/self/exe"))) {
+    out.add(f);
+  }
   bool has_qemu = out.add(check_qemu(values));
   bool has_guest = out.add(check_guest_files(values));
   out.add(check_helpers(values));

@@ -3,6 +3,7 @@
 
 #include "gateway/cli/command.hpp"
 #include "vmm/child_process.hpp"
+#include "vmm/launcher.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -45,6 +46,10 @@ int main(int argc, char** argv) {
   // without looking at anything else.
   if (argc > 1 && std::string_view{argv[1]} == "guard") {
     return coppice::vmm::guard_main(argc, argv);
+  }
+  // Privileged: neither does it.
+  if (argc > 1 && std::string_view{argv[1]} == coppice::vmm::launcher_command) {
+    return coppice::vmm::launcher_main(argc, argv);
   }
   try {
     return run(argc, argv);

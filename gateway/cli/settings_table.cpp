@@ -1,5 +1,6 @@
 #include "gateway/cli/settings_table.hpp"
 
+#include "gateway/cli/lists.hpp"
 #include "gateway/cli/units.hpp"
 
 #include <algorithm>
@@ -158,29 +159,6 @@ problem set_listen(settings& s, std::string_view text) {
   return std::nullopt;
 }
 
-/// What stands between commas, without the blanks around it.
-std::vector<std::string> items_of(std::string_view text) {
-  std::vector<std::string> items;
-  while (!text.empty()) {
-    auto comma = text.find(',');
-    auto item = text.substr(0, comma);
-    text = comma == text.npos ? std::string_view{} : text.substr(comma + 1);
-    auto first = item.find_first_not_of(" \t");
-    auto last = item.find_last_not_of(" \t");
-    items.emplace_back(first == item.npos ? std::string_view{}
-                                          : item.substr(first, last - first + 1));
-  }
-  return items;
-}
-
-std::string text_of_items(const std::vector<std::string>& items) {
-  std::string text;
-  for (const auto& item : items) {
-    text += (text.empty() ? "" : ", ") + item;
-  }
-  return text;
-}
-
 problem set_registries(settings& s, std::string_view text) {
   auto hosts = items_of(text);
   for (const auto& host : hosts) {
@@ -200,6 +178,15 @@ problem set_kept_images(settings& s, std::string_view text) {
     }
   }
   s.gc.keep = std::move(names);
+  return std::nullopt;
+}
+
+problem set_classes(settings& s, std::string_view text) {
+  auto classes = parse_classes(text);
+  if (!classes) {
+    return "must be " + classes_kind();
+  }
+  s.vm.classes = std::move(*classes);
   return std::nullopt;
 }
 
@@ -249,14 +236,27 @@ void add_vm(std::vector<setting>& rows) {
       "auto boots a guest under KVM at start and uses it only if its agent answered; otherwise "
       "TCG, which emulates: slower, and no security boundary by QEMU's own policy. kvm refuses to "
       "run without KVM; tcg does not try it."));
-  rows.push_back(count_row({"vm", "memory_mib"}, FIELD(vm.memory_mib), 128, 65'536,
-                           "Memory of each microVM in MiB."));
-  rows.push_back(
-      count_row({"vm", "cpus"}, FIELD(vm.cpus), 1, 64, "Virtual processors of each microVM."));
+  rows.push_back(count_row({"vm", "memory_mib"}, FIELD(vm.memory_mib), class_memory_mib_min,
+                           class_memory_mib_max,
+                           "Memory in MiB of a microVM whose run does not ask for resources."));
+  rows.push_back(count_row({"vm", "cpus"}, FIELD(vm.cpus), 1, class_cpus_max,
+                           "Virtual processors of such a microVM."));
+  rows.push_back(setting{"vm", "classes", classes_kind(),
+                         "Other sizes of microVMs. A run that asks for resources gets the one with "
+                         "the fewest processors, then the least memory, that has what it asks for.",
+                         [](const settings& s) { return text_of_classes(s.vm.classes); },
+                         set_classes});
   rows.push_back(
       count_row({"vm", "running_max"}, FIELD(vm.running_max), 0, 10'000,
-                "MicroVMs that run at once; further runs wait as PENDING, in order. 0: the "
-                "number of cores under TCG, four times that under KVM."));
+                "MicroVMs that run at once; further runs wait as PENDING. 0: the number of cores "
+                "under TCG, four times that under KVM."));
+  rows.push_back(count_row({"vm", "cpus_max"}, FIELD(vm.cpus_max), 0, 100'000,
+                           "Virtual processors of all microVMs that run at once. 0: the number of "
+                           "cores under TCG, four times that under KVM, or what running_max "
+                           "microVMs of the usual size have if that is more."));
+  rows.push_back(size_row({"vm", "memory_bytes_max"}, FIELD(vm.memory_bytes_max), 0, 64 * tib,
+                          "Memory of all microVMs that run at once, with 64 MiB for each QEMU "
+                          "itself. 0: three quarters of the machine's."));
   rows.push_back(duration_row({"vm", "boot_timeout"}, FIELD(vm.boot_timeout), seconds{1},
                               seconds{3'600},
                               "A microVM whose agent is not ready after so long is killed and its "
@@ -268,6 +268,43 @@ void add_vm(std::vector<setting>& rows) {
       duration_row({"vm", "stop_grace"}, FIELD(vm.stop_grace), seconds{1}, seconds{3'600},
                    "The host kills a microVM so long after its command's timeout, if the "
                    "agent has not ended the run by then."));
+}
+
+void add_pool(std::vector<setting>& rows) {
+  rows.push_back(flag_row({"pool", "templates"}, FIELD(pool.templates),
+                          "Saves a booted microVM once and starts others from it, in a fraction of "
+                          "the time. Without it every run boots, and none wait."));
+  rows.push_back(count_row({"pool", "floor"}, FIELD(pool.floor), 0, 1'000,
+                           "MicroVMs of the usual class that always wait, started, for a run."));
+  rows.push_back(count_row({"pool", "ceiling"}, FIELD(pool.ceiling), 0, 1'000,
+                           "MicroVMs that wait at most, of all classes; how many do follows the "
+                           "demand. 0: none."));
+  rows.push_back(size_row({"pool", "memory_kept_free"}, FIELD(pool.memory_kept_free), 0, 1ull << 50,
+                          "With less memory available on this machine none wait."));
+  rows.push_back(size_row({"pool", "template_bytes_max"}, FIELD(pool.template_bytes_max), 1 * mib,
+                          1ull << 50, "What the saved ones may take below the state folder."));
+}
+
+void add_daemon(std::vector<setting>& rows) {
+  rows.push_back(
+      setting{"daemon", "user", "name or number of a user, or empty",
+              "The user that a daemon started as root becomes, once its launcher runs; it owns the "
+              "state folder. Empty: the user coppice if there is one, else the number "
+              "jail.uid_first.",
+              [](const settings& s) { return s.daemon.user; },
+              [](settings& s, std::string_view text) -> problem {
+                s.daemon.user = text;
+                return std::nullopt;
+              }});
+}
+
+void add_jail(std::vector<setting>& rows) {
+  rows.push_back(count_row({"jail", "uid_first"}, FIELD(jail.uid_first), 1'000, 2'147'000'000,
+                           "First of the user ids that nobody else on this machine has. Each QEMU "
+                           "and worker has one for itself."));
+  rows.push_back(count_row({"jail", "uid_count"}, FIELD(jail.uid_count), 16, 100'000,
+                           "How many there are: as many processes can be jailed at once, less one "
+                           "for the daemon."));
 }
 
 void add_import(std::vector<setting>& rows) {
@@ -300,8 +337,10 @@ void add_limits(std::vector<setting>& rows) {
   rows.push_back(size_row({"limits", "layer_bytes_max"}, FIELD(limits.layer_bytes_max), 1 * mib,
                           64 * gib, "Most that one run may add to its image."));
   rows.push_back(count_row({"limits", "pending_max"}, FIELD(limits.pending_max), 1, 1'000'000,
-                           "Operations that may wait for their turn; beyond that requests are "
-                           "answered 429."));
+                           "Operations that may wait or run; beyond that requests are answered "
+                           "429."));
+  rows.push_back(count_row({"limits", "pending_project_max"}, FIELD(limits.pending_project_max), 1,
+                           1'000'000, "Of these, operations of one project."));
   rows.push_back(count_row({"limits", "inspect_sessions_max"}, FIELD(limits.inspect_sessions_max),
                            1, 1'000,
                            "Listings and downloads that are served from images at once; each is a "
@@ -370,10 +409,13 @@ std::vector<setting> make_table() {
   add_store(rows);
   add_http(rows);
   add_vm(rows);
+  add_pool(rows);
   add_import(rows);
   add_limits(rows);
   add_events(rows);
   add_gc(rows);
+  add_daemon(rows);
+  add_jail(rows);
   add_log(rows);
   return rows;
 }
@@ -409,8 +451,11 @@ std::string_view section_title(std::string_view section) {
   static constexpr std::pair<std::string_view, std::string_view> titles[] = {
       {"", "The store"},
       {"store", "Space"},
+      {"daemon", "The daemon's own process"},
+      {"jail", "Jails: what child processes of a daemon started as root run in (docs/security.md)"},
       {"http", "The HTTP API"},
       {"vm", "MicroVMs"},
+      {"pool", "MicroVMs that wait for runs"},
       {"import", "Importing images"},
       {"limits", "Limits on what one request may ask for"},
       {"events", "Event logs of operations"},

@@ -317,6 +317,14 @@ void write_run_members(json_writer& json, proto::RunRequest::Reader request,
   json.begin_object();
   json.member("enabled", false); // sandboxes have no network
   json.end_object();
+  if (request.getCpus() > 0) { // else it was accepted before there were classes
+    json.key("resources");
+    json.begin_object();
+    json.member("cpus", request.getCpus());
+    json.member("memory_mb", request.getMemoryMib());
+    json.end_object();
+  }
+  json.member("priority", request.getPriority());
 }
 
 void write_import(json_writer& json, proto::ImportRequest::Reader request) {

@@ -13,7 +13,7 @@ namespace {
 spawn_limits limits_of(const settings& config) {
   return {static_cast<std::uint32_t>(config.limits.instance_timeout_default.count()),
           static_cast<std::uint32_t>(config.limits.instance_timeout_max.count()),
-          config.limits.layer_bytes_max};
+          config.limits.layer_bytes_max, config.default_class(), config.classes()};
 }
 
 asio::awaitable<answer<frame<proto::ImageRow>>> resolve_image(exchange& x,

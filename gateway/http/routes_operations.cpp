@@ -2,6 +2,8 @@
 #include "gateway/http/json_records.hpp"
 #include "gateway/http/routes.hpp"
 
+#include <optional>
+
 namespace coppice::gateway {
 namespace {
 
@@ -137,9 +139,25 @@ void write_outcome(json_writer& json, proto::OperationRecord::Reader record) {
   json.end_object();
 }
 
-/// Ours, beside the contract: where the time of a run went, in microseconds.
+std::string_view name_of(proto::VmStart way) {
+  switch (way) {
+  case proto::VmStart::NONE:
+    break;
+  case proto::VmStart::COLD:
+    return "cold";
+  case proto::VmStart::TEMPLATE:
+    return "template";
+  case proto::VmStart::POOL:
+    return "pool";
+  }
+  return "none";
+}
+
+/// Ours, beside the contract: how the run's VM came to be, and where the time of a run went, in
+/// microseconds.
 void write_metrics(json_writer& json, proto::Phases::Reader phases) {
   json.begin_object();
+  json.member("vm_start", name_of(phases.getVmStart()));
   json.key("phases");
   json.begin_object();
   json.member("queue_us", phases.getQueueUs());
@@ -154,8 +172,22 @@ void write_metrics(json_writer& json, proto::Phases::Reader phases) {
   json.end_object();
 }
 
+/// Ours, beside the contract: where a waiting operation stands among those of its project.
+void write_queue(json_writer& json, proto::QueuePlace::Reader place) {
+  json.begin_object();
+  json.member("position", place.getPosition());
+  json.member("waited_us", place.getWaitedUs());
+  json.end_object();
+}
+
+/// What only the live parts of the server know of an operation.
+struct live_view {
+  output_survey output;
+  std::optional<frame<proto::QueuePlace>> place; ///< while it waits for a slot
+};
+
 reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operation,
-                      const output_survey* survey) {
+                      const live_view* live) {
   auto record = operation.view();
   json_body body;
   auto& json = body.json;
@@ -163,7 +195,7 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
   write_summary_members(json, *record);
   json.key("metadata");
   if (record->getRequest().isInstance()) {
-    write_instance_metadata(body, x, operation, *record, survey);
+    write_instance_metadata(body, x, operation, *record, live ? &live->output : nullptr);
   } else {
     write_import(json, record->getRequest().getImport());
   }
@@ -172,6 +204,10 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
   if (record->getRequest().isInstance() && record->getHasResult()) {
     json.key("metrics");
     write_metrics(json, record->getPhases());
+  }
+  if (live && live->place) {
+    json.key("queue");
+    write_queue(json, *live->place->view());
   }
   json.end_object();
   reply out;
@@ -265,11 +301,24 @@ asio::awaitable<reply> get_operation(exchange& x) {
   if (again.has_error()) {
     co_return reply{again.error()};
   }
+  live_view live;
   auto survey = co_await survey_output(x, *id);
   if (survey.has_error()) {
     co_return reply{survey.error()};
   }
-  co_return operation_reply(x, *again, &*survey);
+  live.output = *survey;
+  if (again->view()->getStatus() == proto::OperationStatus::PENDING) {
+    auto ask_place =
+        make_frame<proto::GetQueuePlace>([&](auto root) { id->to(root.initOperation()); });
+    auto place = co_await x.read<proto::QueuePlace>(x.inside().scheduler, std::move(ask_place));
+    if (place.has_error()) {
+      co_return reply{place.error()};
+    }
+    if (place->view()->getWaiting()) {
+      live.place = std::move(*place);
+    }
+  }
+  co_return operation_reply(x, *again, &live);
 }
 
 asio::awaitable<reply> delete_operation(exchange& x) {

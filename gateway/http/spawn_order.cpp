@@ -176,6 +176,49 @@ void read_files(json_fields& fields, spawn_order& order) {
   }
 }
 
+std::string names_of(const std::vector<machine_class>& classes) {
+  std::string text;
+  for (const auto& c : classes) {
+    text += (text.empty() ? "" : ", ") + std::to_string(c.cpus) + " with " +
+            std::to_string(c.memory_mib) + " MiB";
+  }
+  return text;
+}
+
+/// The class of the machine: the smallest that has what is asked for.
+void read_machine(json_fields& fields, const spawn_limits& limits, spawn_order& order) {
+  order.machine = limits.default_class;
+  const auto* object = fields.object("resources");
+  if (!object) {
+    return;
+  }
+  machine_class largest;
+  for (const auto& c : limits.classes) {
+    largest.cpus = std::max(largest.cpus, c.cpus);
+    largest.memory_mib = std::max(largest.memory_mib, c.memory_mib);
+  }
+  auto inner = fields.inside("resources", *object);
+  auto cpus = inner.integer("cpus", 1, largest.cpus);
+  auto memory = inner.integer("memory_mb", 1, largest.memory_mib);
+  if (!cpus && !memory) {
+    return;
+  }
+  // What is not asked for is as in the default class, if there is such a class, else whatever.
+  const machine_class asked{static_cast<std::uint32_t>(cpus.value_or(1)),
+                            static_cast<std::uint32_t>(memory.value_or(1))};
+  const machine_class usual{cpus ? asked.cpus : limits.default_class.cpus,
+                            memory ? asked.memory_mib : limits.default_class.memory_mib};
+  auto found = smallest_class(limits.classes, usual);
+  if (!found) {
+    found = smallest_class(limits.classes, asked);
+  }
+  if (!found) {
+    return fields.refuse_field("resources", "are not all in one class of machines; there are " +
+                                                names_of(limits.classes));
+  }
+  order.machine = *found;
+}
+
 void read_resources(json_fields& fields, const spawn_limits& limits, spawn_order& order) {
   order.layer_bytes_max = limits.layer_bytes_max;
   if (const auto* object = fields.object("resources_limits")) {
@@ -254,6 +297,9 @@ answer<spawn_order> parse_spawn_order(const json::object& body, const spawn_limi
           .value_or(std::int64_t{coppice::limits::output_kept_bytes_default}));
   read_files(fields, order);
   read_resources(fields, limits, order);
+  read_machine(fields, limits, order);
+  order.priority = static_cast<std::int32_t>(
+      fields.integer("priority", -priority_max, priority_max).value_or(0));
   if (fields.failed()) {
     return fields.error();
   }
@@ -292,6 +338,9 @@ void fill_run_request(const spawn_order& order, proto::RunRequest::Builder out) 
   out.setStdinClose(order.stdin_close);
   out.setTimeoutSeconds(order.timeout_seconds);
   out.setMaxLayerBytes(order.layer_bytes_max);
+  out.setCpus(order.machine.cpus);
+  out.setMemoryMib(order.machine.memory_mib);
+  out.setPriority(order.priority);
   auto files = out.initFiles(static_cast<capnp::uint>(order.files.size()));
   for (capnp::uint i = 0; i < files.size(); ++i) {
     const auto& file = order.files[i];

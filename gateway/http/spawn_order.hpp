@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/machine_class.hpp"
 #include "gateway/http/refusal.hpp"
 #include "protocol/types.capnp.h"
 #include "protocol/uuid.hpp"
@@ -23,6 +24,7 @@ inline constexpr std::size_t files_max = 1024;
 inline constexpr std::size_t text_bytes_max = 1u << 20;
 inline constexpr std::size_t path_bytes_max = 4096;   ///< PATH_MAX
 inline constexpr std::size_t hostname_bytes_max = 64; ///< HOST_NAME_MAX
+inline constexpr std::int32_t priority_max = 10;      ///< and as much below zero
 
 struct file_order {
   std::string path;
@@ -51,6 +53,8 @@ struct spawn_order {
   bool disposable = false;
   std::vector<file_order> files;
   std::uint64_t layer_bytes_max = 0;
+  machine_class machine;
+  std::int32_t priority = 0;
 };
 
 /// What the server's settings say about runs.
@@ -58,6 +62,8 @@ struct spawn_limits {
   std::uint32_t timeout_seconds_default = 60;
   std::uint32_t timeout_seconds_max = 3600;
   std::uint64_t layer_bytes_max = 12ull << 30;
+  machine_class default_class;
+  std::vector<machine_class> classes{machine_class{}}; ///< sorted, the default one among them
 };
 
 /// 400, naming the field.

@@ -88,7 +88,7 @@ public:
   struct branch {
     slot_number at = 0;
     uuid overlay; ///< of the image that it becomes
-    uuid parent;
+    uuid parent;  ///< none: a disk of zeros, which cannot be sealed
     std::uint64_t own_bytes_max = 0;
   };
 

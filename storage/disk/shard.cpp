@@ -109,14 +109,18 @@ task<result<void>> shard::attach(engine::branch what) {
   if (disks_.contains(what.overlay)) {
     co_return fail(ec::conflict, "overlay " + what.overlay.text() + " is there already");
   }
-  auto index = indexes_.get(what.parent);
-  if (index.has_error()) {
-    co_return index.error();
+  std::shared_ptr<const block_index> below;
+  if (what.parent) {
+    auto index = indexes_.get(what.parent);
+    if (index.has_error()) {
+      co_return index.error();
+    }
+    below = std::move(*index);
   }
   auto& made = disks_[what.overlay];
   made.parent = what.parent;
   made.at = what.at;
-  made.content = std::make_unique<overlay>(ring_, files_, std::move(*index),
+  made.content = std::make_unique<overlay>(ring_, files_, std::move(below),
                                            overlay::place{what.overlay, overlay_file(what.overlay),
                                                           limits::disk_bytes, what.own_bytes_max});
   at->second->connection->point_to(made.content.get());
@@ -136,6 +140,9 @@ task<result<sealed_image>> shard::seal(uuid overlay_id) {
   auto known = disks_.find(overlay_id);
   if (known == disks_.end()) {
     co_return fail(ec::not_found, "no overlay " + overlay_id.text());
+  }
+  if (!known->second.parent) {
+    co_return fail(ec::conflict, "overlay " + overlay_id.text() + " stands on no image");
   }
   auto taken = std::move(known->second);
   disks_.erase(known);
@@ -185,7 +192,15 @@ task<void> shard::stop() {
     co_await close_slot(number);
   }
   co_await visits_.ended();
+  // Nobody can go on with what is left: a restart would remove it, but there may be none.
+  std::vector<std::string> left;
+  for (const auto& [id, d] : disks_) {
+    left.push_back(overlay_file(id).string());
+  }
   disks_.clear();
+  for (const auto& file : left) {
+    co_await io::remove(ring_, file);
+  }
 }
 
 } // namespace coppice::storage

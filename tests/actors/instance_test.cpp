@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 /// A VM whose every answer the test decides.
 struct vm_script {
   bool boots = true;
+  int dead = 0; ///< so many of the next ones turn out to be no good
+  std::uint64_t next_run = 1;
   bool holds_stop = false;
   std::vector<bool> stops; ///< graceful?
   std::vector<frame<proto::ToGuest>> orders;
@@ -27,8 +29,17 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_scr
         if (!script->boots) {
           return make_error(ec::vm, "kernel panic");
         }
-        return make_frame<proto::VmReady>([](auto r) { r.setKernel("6.1"); });
+        if (script->dead > 0) {
+          --script->dead;
+          return make_error(ec::gone, "died while it waited");
+        }
+        return make_frame<proto::VmReady>([&](auto r) {
+          r.setKernel("6.1");
+          r.setNextRun(script->next_run);
+        });
       },
+      [](const frame<proto::PauseVm>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::AdoptVm>&, const work_actor&) { return make_frame<proto::Done>(); },
       [script](const frame<proto::ToGuest>& m) {
         script->orders.push_back(m);
         return make_frame<proto::Done>();
@@ -55,6 +66,50 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_scr
       [](const frame<proto::GuestWritable>&) {
         // nop
       },
+      [](const frame<proto::VmOrderDone>&) {
+        // nop
+      },
+  };
+}
+
+/// A pool whose VMs are doubles; each with a slot of its own.
+struct pool_script {
+  std::shared_ptr<vm_script> vms;
+  bool is_held = false;
+  std::uint64_t last_slot = 0;
+  std::vector<vm_actor> made;
+  std::vector<caf::typed_response_promise<frame<proto::VmTaken>, vm_actor>> waiting;
+
+  void give() {
+    for (auto& w : std::exchange(waiting, {})) {
+      w.deliver(make_frame<proto::VmTaken>([&](auto r) { r.setSlot(++last_slot); }), made.back());
+    }
+  }
+};
+
+vm_pool_actor::behavior_type pool_double(vm_pool_actor::pointer self,
+                                         std::shared_ptr<pool_script> script) {
+  return {
+      [self, script](const frame<proto::TakeVm>&) {
+        script->made.push_back(self->spawn(vm_double, script->vms));
+        auto promise = self->make_response_promise<frame<proto::VmTaken>, vm_actor>();
+        script->waiting.push_back(promise);
+        if (!script->is_held) {
+          script->give();
+        }
+        return promise;
+      },
+      [](const frame<proto::AbortWork>&) {
+        // nop
+      },
+      [](const frame<proto::FromGuest>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::VmFailed>&) {
+        // nop
+      },
+      [](const frame<proto::ChildExited>&) {
+        // nop
+      },
+      [script](const frame<proto::Tick>&) { script->give(); },
   };
 }
 
@@ -96,12 +151,16 @@ struct fixture : test::node_fixture {
   std::shared_ptr<vm_script> script = std::make_shared<vm_script>();
   std::shared_ptr<reports> said = std::make_shared<reports>();
   operation_actor owner = sys.spawn(operation_double, said);
-  vm_actor vm;
+  std::shared_ptr<pool_script> pool_said = std::make_shared<pool_script>();
+  vm_pool_actor pool = sys.spawn(pool_double, pool_said);
   work_actor work;
 
   ~fixture() {
-    for (const auto& a : {owner.address(), vm.address(), work.address()}) {
+    for (const auto& a : {owner.address(), pool.address(), work.address()}) {
       self->send_exit(a, caf::exit_reason::kill);
+    }
+    for (const auto& each : std::exchange(pool_said->made, {})) {
+      self->send_exit(each, caf::exit_reason::kill);
     }
     drain();
   }
@@ -112,10 +171,8 @@ struct fixture : test::node_fixture {
     parts->images = images;
     parts->scheduler = slots;
     parts->stop_grace = 20s;
-    parts->spawn_vm = [this](work_actor::pointer parent) {
-      vm = parent->spawn<caf::monitored>(vm_double, script);
-      return vm;
-    };
+    pool_said->vms = script;
+    parts->pool = pool;
     auto record = edited(instance_record(id, image), [&](auto r) {
       r.getRequest().getInstance().setStdinClose(true);
       if (change) {
@@ -129,7 +186,7 @@ struct fixture : test::node_fixture {
   template <class Fill>
   void guest(Fill&& fill) {
     auto answered = ask<proto::Done>(work, make_frame<proto::FromGuest>([&](auto m) {
-                                       m.setRun(1);
+                                       m.setRun(script->next_run);
                                        fill(m);
                                      }));
     static_cast<void>(answered);
@@ -165,8 +222,21 @@ struct fixture : test::node_fixture {
     return view->isError() ? view->getError().cStr() : "";
   }
 
+  const vm_actor& vm() const {
+    return pool_said->made.back();
+  }
+  void vm_fails(const std::string& text) {
+    caf::send_as(vm(), work, make_frame<proto::VmFailed>([&](auto r) { r.setText(text); }));
+    drain();
+  }
+
   /// Whatever happened: the end was told once and everything was given back once.
   void check_all_given_back() {
+    std::vector<std::uint64_t> slots_given;
+    for (std::uint64_t slot = 1; slot <= pool_said->last_slot; ++slot) {
+      slots_given.push_back(slot);
+    }
+    BOOST_TEST((told->closed_slots == slots_given));
     BOOST_TEST(said->gone == 1);
     BOOST_TEST((told->released == std::vector{id}));
     BOOST_TEST((told->unpinned == std::vector{id}));
@@ -193,7 +263,7 @@ BOOST_AUTO_TEST_CASE(a_run_goes_all_the_way_to_a_sealed_image) {
   BOOST_TEST((uuid::from(view->getImage().getId()) == result_image));
   BOOST_TEST((uuid::from(view->getImage().getParent()) == image));
   BOOST_TEST(view->getImage().getDepth() == 4u);
-  BOOST_TEST((script->stops == std::vector<bool>{true}));
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
   BOOST_TEST(told->discarded.empty());
   check_all_given_back();
 }
@@ -260,31 +330,76 @@ BOOST_AUTO_TEST_CASE(a_guest_that_ignores_the_deadline_is_killed) {
   check_all_given_back();
 }
 
-BOOST_AUTO_TEST_CASE(an_abort_while_the_vm_closes_waits_until_it_is_gone) {
+BOOST_AUTO_TEST_CASE(the_result_does_not_wait_for_the_end_of_its_vm) {
   script->holds_stop = true;
   start();
   started();
   exited();
   finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  BOOST_TEST(said->outcome->view()->getHasImage());
+  BOOST_TEST(said->gone == 0);
+  BOOST_TEST(told->released.empty()); // its memory is not free yet
+  self->send(vm(), make_frame<proto::VmStopped>());
+  drain();
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(an_abort_waits_until_the_vm_is_gone) {
+  script->holds_stop = true;
+  start();
+  started();
   self->send(work, make_frame<proto::AbortWork>());
   drain();
   BOOST_TEST(said->gone == 0);
-  BOOST_TEST((script->stops == std::vector<bool>{true, false}));
-  self->send(vm, make_frame<proto::VmStopped>());
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  self->send(vm(), make_frame<proto::VmStopped>());
   drain();
   BOOST_TEST(!said->outcome.has_value());
   BOOST_TEST((told->discarded == std::vector{result_image}));
   check_all_given_back();
 }
 
+BOOST_AUTO_TEST_CASE(an_abort_before_the_pool_has_answered_gives_the_vm_back) {
+  pool_said->is_held = true;
+  start();
+  self->send(work, make_frame<proto::AbortWork>());
+  drain();
+  BOOST_TEST(said->gone == 0);
+  self->send(pool, make_frame<proto::Tick>());
+  drain();
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_that_has_died_while_it_waited_is_replaced) {
+  script->dead = 2;
+  script->next_run = 2;
+  start();
+  started();
+  exited();
+  finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  BOOST_TEST(said->outcome->view()->getHasImage());
+  BOOST_TEST(pool_said->made.size() == 3u);
+  BOOST_TEST((told->discarded == std::vector{result_image, result_image}));
+}
+
+BOOST_AUTO_TEST_CASE(a_run_does_not_use_up_vms_for_ever) {
+  script->dead = 100;
+  start();
+  BOOST_TEST(error().find("died while it waited") != std::string::npos);
+  BOOST_TEST(pool_said->made.size() == instance_state::takes_max);
+  BOOST_TEST(said->gone == 1);
+}
+
 BOOST_AUTO_TEST_CASE(a_failure_is_told_when_its_overlay_is_gone) {
   script->holds_stop = true;
   start();
   started();
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("No space left"); }));
-  drain();
+  vm_fails("No space left");
   BOOST_TEST(!said->outcome.has_value());
-  self->send(vm, make_frame<proto::VmStopped>());
+  self->send(vm(), make_frame<proto::VmStopped>());
   drain();
   BOOST_TEST((told->discarded == std::vector{result_image}));
   BOOST_TEST(error().find("No space left") != std::string::npos);
@@ -295,15 +410,14 @@ BOOST_AUTO_TEST_CASE(a_failure_is_told_even_when_the_vm_does_not_go) {
   script->holds_stop = true;
   start();
   started();
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU hangs"); }));
-  drain();
+  vm_fails("QEMU hangs");
   advance(19s);
   BOOST_TEST(!said->outcome.has_value());
   advance(2s);
   BOOST_TEST(error().find("QEMU hangs") != std::string::npos);
   BOOST_TEST(said->gone == 0);
   BOOST_TEST(told->released.empty());
-  self->send(vm, make_frame<proto::VmStopped>());
+  self->send(vm(), make_frame<proto::VmStopped>());
   drain();
   check_all_given_back();
 }
@@ -311,9 +425,8 @@ BOOST_AUTO_TEST_CASE(a_failure_is_told_even_when_the_vm_does_not_go) {
 BOOST_AUTO_TEST_CASE(a_failed_vm_fails_the_run_once) {
   start();
   started();
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU died"); }));
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("again"); }));
-  drain();
+  vm_fails("QEMU died");
+  vm_fails("again");
   BOOST_TEST(error().find("QEMU died") != std::string::npos);
   check_all_given_back();
 }
@@ -322,8 +435,7 @@ BOOST_AUTO_TEST_CASE(what_the_disk_had_refused_is_told_rather_than_what_the_vm_m
   told->disk_trouble = "cannot write to x.overlay: No space left on device";
   start();
   started();
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU says ENOSPC"); }));
-  drain();
+  vm_fails("QEMU says ENOSPC");
   BOOST_TEST(error().find("x.overlay: No space left") != std::string::npos, error());
   check_all_given_back();
 }
@@ -333,8 +445,7 @@ BOOST_AUTO_TEST_CASE(a_run_beyond_its_limit_hears_the_limit_and_the_use) {
   told->is_beyond_limit = true;
   start([](auto r) { r.setMaxLayerBytes(777); });
   started();
-  self->send(work, make_frame<proto::VmFailed>([](auto r) { r.setText("QEMU says ENOSPC"); }));
-  drain();
+  vm_fails("QEMU says ENOSPC");
   BOOST_TEST(error().find("max_layer_bytes, 777") != std::string::npos, error());
   BOOST_TEST(error().find("took 1234 bytes") != std::string::npos, error());
   check_all_given_back();
@@ -343,7 +454,7 @@ BOOST_AUTO_TEST_CASE(a_run_beyond_its_limit_hears_the_limit_and_the_use) {
 BOOST_AUTO_TEST_CASE(a_dead_supervisor_fails_the_run) {
   start();
   started();
-  self->send_exit(vm, caf::exit_reason::kill);
+  self->send_exit(vm(), caf::exit_reason::kill);
   drain();
   BOOST_TEST(error().find("supervisor") != std::string::npos);
   check_all_given_back();

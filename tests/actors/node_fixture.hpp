@@ -20,6 +20,9 @@ struct heard {
   std::vector<uuid> discarded;
   std::vector<uuid> released;
   std::vector<uuid> unpinned;
+  std::vector<std::uint64_t> closed_slots; ///< by themselves, or with their overlays
+  std::uint64_t slot_of_overlay = 0;
+  std::uint64_t slots_opened = 0;
   std::vector<std::string> aborts;
   std::string disk_trouble; ///< what discards answer
   bool is_beyond_limit = false;
@@ -27,12 +30,22 @@ struct heard {
 
 inline store_actor::behavior_type store_double(store_actor::pointer, std::shared_ptr<heard> h) {
   return {
-      [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
+      [h](const frame<proto::OpenDiskSlot>&) {
+        return make_frame<proto::DiskSlot>([&](auto r) { r.setSlot(++h->slots_opened); });
+      },
+      [h](const frame<proto::CloseDiskSlot>& m) { h->closed_slots.push_back(m.view()->getSlot()); },
+      [h](const frame<proto::AttachOverlay>& m) {
+        h->slot_of_overlay = m.view()->getSlot();
+        return make_frame<proto::OverlayAttached>();
+      },
       [](const frame<proto::SealOverlay>&) {
         return make_frame<proto::OverlaySealed>([](auto r) { r.setSizeBytes(4096); });
       },
       [h](const frame<proto::DiscardOverlay>& m) {
         h->discarded.push_back(uuid::from(m.view()->getOverlay()));
+        if (m.view()->getCloseSlot()) {
+          h->closed_slots.push_back(h->slot_of_overlay);
+        }
         return make_frame<proto::OverlayDiscarded>([&](auto r) {
           r.setTrouble(h->disk_trouble);
           r.setBeyondLimit(h->is_beyond_limit);
@@ -66,6 +79,7 @@ inline scheduler_actor::behavior_type scheduler_double(scheduler_actor::pointer,
       [h](const frame<proto::ReleaseSlot>& m) {
         h->released.push_back(uuid::from(m.view()->getOperation()));
       },
+      [](const frame<proto::GetQueuePlace>&) { return make_frame<proto::QueuePlace>(); },
       [](const frame<proto::SlotsReady>&) {
         // nop
       },

@@ -39,7 +39,7 @@ struct fixture : test::node_fixture {
     stop();
   }
 
-  void start(std::uint32_t live_max = 10) {
+  void start(std::uint32_t live_max = 10, std::uint32_t project_live_max = 10) {
     auto parts = std::make_shared<operation_parts>();
     parts->catalog = writer;
     parts->store = store;
@@ -56,7 +56,7 @@ struct fixture : test::node_fixture {
       begun.push_back(uuid::from(record.view()->getId()));
       return parent->spawn<caf::monitored>(patient_work, caf::actor_cast<operation_actor>(parent));
     };
-    ops = sys.spawn(operations, parts, reader, live_max);
+    ops = sys.spawn(operations, parts, reader, operations_limits{live_max, project_live_max});
     drain();
   }
 
@@ -68,9 +68,9 @@ struct fixture : test::node_fixture {
     }
   }
 
-  auto submit() {
-    return ask<proto::OperationRecord>(ops, make_frame<proto::StartOperation>([](auto r) {
-                                         r.setProject("default");
+  auto submit(const char* project = "default") {
+    return ask<proto::OperationRecord>(ops, make_frame<proto::StartOperation>([&](auto r) {
+                                         r.setProject(project);
                                          r.getRequest().initInstance();
                                        }));
   }
@@ -102,6 +102,37 @@ BOOST_AUTO_TEST_CASE(beyond_the_limit_nothing_is_started) {
   BOOST_TEST(static_cast<bool>(submit()));
   BOOST_TEST(test::fails_with(submit(), ec::busy));
   BOOST_TEST(begun.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_project_has_a_limit_of_its_own) {
+  start(3, 2);
+  BOOST_TEST(static_cast<bool>(submit("a")));
+  auto second = submit("a");
+  BOOST_REQUIRE(second);
+  auto refused = submit("a");
+  BOOST_TEST(test::fails_with(refused, ec::busy));
+  BOOST_TEST(text_of(refused.error()).find("pending_project_max") != std::string::npos);
+  BOOST_TEST(static_cast<bool>(submit("b")));
+  refused = submit("c");
+  BOOST_TEST(test::fails_with(refused, ec::busy));
+  BOOST_TEST(text_of(refused.error()).find("pending_max") != std::string::npos);
+  BOOST_TEST(begun.size() == 3u);
+  // A place is free again when its operation has ended.
+  BOOST_TEST(static_cast<bool>(cancel(uuid::from(second->view()->getId()), "a")));
+  drain();
+  BOOST_TEST(static_cast<bool>(submit("a")));
+  BOOST_TEST(test::fails_with(submit("a"), ec::busy));
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_since_before_a_restart_counts) {
+  start(10, 10);
+  submit("a");
+  submit("a");
+  stop();
+  start(10, 2);
+  BOOST_TEST(begun.size() == 4u);
+  BOOST_TEST(test::fails_with(submit("a"), ec::busy));
+  BOOST_TEST(static_cast<bool>(submit("b")));
 }
 
 BOOST_AUTO_TEST_CASE(short_of_space_no_new_work_is_taken_and_old_work_goes_on) {

@@ -5,6 +5,7 @@
 #include "gateway/cli/captured.hpp"
 #include "gateway/cli/checkup.hpp"
 #include "gateway/cli/new_token.hpp"
+#include "gateway/cli/privileges.hpp"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -275,6 +276,43 @@ BOOST_AUTO_TEST_CASE(what_is_missing_is_named_with_its_remedy) {
   BOOST_TEST((check_qemu(values).level == verdict::fail));
   BOOST_TEST((check_guest_files(values).level == verdict::fail));
   BOOST_TEST((check_helpers(values).level == verdict::warn));
+}
+
+BOOST_AUTO_TEST_CASE(a_daemon_without_jails_works_and_is_told_what_it_gives_up) {
+  settings values;
+  values.daemon.user = "0";
+  auto findings = check_jail(values, "/nonexistent/coppice");
+  BOOST_TEST_REQUIRE(!findings.empty());
+  for (const auto& finding : findings) {
+    BOOST_TEST((finding.level == verdict::warn), finding.subject);
+    BOOST_TEST(!finding.remedy.empty(), finding.subject);
+  }
+  BOOST_TEST(says(findings.back().text, "see its files"), findings.back().text);
+}
+
+BOOST_AUTO_TEST_CASE(the_daemons_user_is_named_numbered_or_the_first_of_the_range) {
+  settings values;
+  values.daemon.user = "root";
+  auto user = find_daemon_user(values);
+  BOOST_TEST_REQUIRE(user.has_value());
+  BOOST_TEST(user->uid == 0u);
+  values.daemon.user = "123456789";
+  user = find_daemon_user(values);
+  BOOST_TEST_REQUIRE(user.has_value());
+  BOOST_TEST(user->uid == 123'456'789u);
+  BOOST_TEST(user->gid == 123'456'789u);
+  BOOST_TEST(user->name == "");
+  values.daemon.user = "no-such-user-here";
+  user = find_daemon_user(values);
+  BOOST_TEST_REQUIRE(user.has_error());
+  BOOST_TEST(says(user.error().text, "no-such-user-here"), user.error().text);
+  values.daemon.user = "";
+  user = find_daemon_user(values);
+  BOOST_TEST_REQUIRE(user.has_value());
+  BOOST_TEST((user->name == "coppice" || user->uid == values.jail.uid_first));
+  auto config = launcher_config_of(values, *user, "/program");
+  BOOST_TEST(config.uid_first == values.jail.uid_first + 1); // the daemon's is no jail's
+  BOOST_TEST(config.uid_first + config.uid_count == values.jail.uid_first + values.jail.uid_count);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -261,6 +261,10 @@ catalog_writer_actor::behavior_type writer(catalog_writer_actor::pointer, inside
 
 store_actor::behavior_type store_double(store_actor::pointer, inside_double* in) {
   return {
+      [](const frame<proto::OpenDiskSlot>&) { return make_frame<proto::DiskSlot>(); },
+      [](const frame<proto::CloseDiskSlot>&) {
+        // nop
+      },
       [](const frame<proto::AttachOverlay>&) { return make_frame<proto::OverlayAttached>(); },
       [](const frame<proto::SealOverlay>&) { return make_frame<proto::OverlaySealed>(); },
       [](const frame<proto::DiscardOverlay>&) { return make_frame<proto::OverlayDiscarded>(); },
@@ -451,6 +455,25 @@ operations_actor::behavior_type operations_double(operations_actor::pointer self
   };
 }
 
+scheduler_actor::behavior_type scheduler_double(scheduler_actor::pointer, inside_double* in) {
+  return {
+      [](const frame<proto::AcquireSlot>&) { return make_frame<proto::SlotGranted>(); },
+      [](const frame<proto::ReleaseSlot>&) {},
+      [in](const frame<proto::GetQueuePlace>& f) {
+        std::scoped_lock lock{in->mutex};
+        auto found = in->queue_places.find(uuid::from(f.view()->getOperation()));
+        return make_frame<proto::QueuePlace>([&](auto root) {
+          if (found != in->queue_places.end()) {
+            root.setWaiting(true);
+            root.setPosition(found->second);
+            root.setWaitedUs(2'500'000);
+          }
+        });
+      },
+      [](const frame<proto::SlotsReady>&) {},
+  };
+}
+
 } // namespace
 
 inside_double::actor_config::actor_config() {
@@ -465,6 +488,7 @@ inside_double::inside_double() {
   store = system.spawn(store_double, this);
   images = system.spawn(images_double, this);
   operations = system.spawn(operations_double, this);
+  scheduler = system.spawn(scheduler_double, this);
   add_token("secret", "default");
 }
 

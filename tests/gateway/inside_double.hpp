@@ -46,7 +46,7 @@ public:
   ~inside_double();
 
   gateway::services services() {
-    return {system, catalog, catalog_writer, store, images, operations, config};
+    return {system, catalog, catalog_writer, store, images, operations, scheduler, config};
   }
 
   template <class Work>
@@ -78,8 +78,9 @@ public:
   std::vector<file> file_table;
   std::map<uuid, frame<proto::OperationRecord>> operation_table;
   std::map<uuid, std::vector<frame<proto::Event>>> event_table;
-  std::map<std::string, path> paths; ///< of every image
-  std::optional<ec> store_error;     ///< for every append
+  std::map<std::string, path> paths;          ///< of every image
+  std::map<uuid, std::uint32_t> queue_places; ///< of those that wait
+  std::optional<ec> store_error;              ///< for every append
   std::optional<ec> start_error;
   bool is_silent = false; ///< operations never answer
 
@@ -106,6 +107,7 @@ public:
   store_actor store;
   images_actor images;
   operations_actor operations;
+  scheduler_actor scheduler;
 };
 
 } // namespace coppice::test

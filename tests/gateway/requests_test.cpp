@@ -17,7 +17,8 @@ namespace {
 answer<spawn_order> parsed(std::string_view text) {
   auto body = parse_json_object(text);
   BOOST_REQUIRE_MESSAGE(body.has_value(), text);
-  return parse_spawn_order(*body, {60, 3600, 1u << 30});
+  return parse_spawn_order(
+      *body, {60, 3600, 1u << 30, {1, 256}, {{1, 128}, {1, 256}, {1, 1024}, {2, 512}, {4, 4096}}});
 }
 
 /// A request with the two required fields and one more.
@@ -49,6 +50,74 @@ BOOST_AUTO_TEST_CASE(a_run_needs_only_a_command_and_an_image) {
   BOOST_TEST(order->stdin_close);
   BOOST_TEST(!order->disposable);
   BOOST_TEST(!order->uid.has_value());
+  BOOST_TEST((order->machine == coppice::machine_class{1, 256}));
+  BOOST_TEST(order->priority == 0);
+}
+
+BOOST_AUTO_TEST_CASE(resources_choose_the_smallest_class_that_has_them) {
+  struct row {
+    const char* resources;
+    coppice::machine_class chosen;
+  };
+  for (const auto& r : {
+           row{"null", {1, 256}},
+           row{"{}", {1, 256}},
+           row{R"({"cpus":null,"memory_mb":null})", {1, 256}},
+           row{R"({"disk":1,"cpus":1})", {1, 256}},
+           row{R"({"cpus":1,"memory_mb":1})", {1, 128}},
+           row{R"({"cpus":1,"memory_mb":128})", {1, 128}},
+           row{R"({"memory_mb":129})", {1, 256}},
+           row{R"({"memory_mb":257,"cpus":null})", {1, 1024}},
+           row{R"({"cpus":2})", {2, 512}},
+           row{R"({"cpus":2,"memory_mb":513})", {4, 4096}},
+           row{R"({"cpus":3})", {4, 4096}},
+           row{R"({"cpus":4,"memory_mb":4096})", {4, 4096}},
+       }) {
+    auto order = parsed(with(std::string{R"("resources":)"} + r.resources));
+    BOOST_REQUIRE_MESSAGE(order.has_value(), r.resources);
+    BOOST_TEST((order->machine == r.chosen), r.resources);
+  }
+  for (const char* wrong : {"0", "-1", "1.5", "2.0", "5", "\"2\"", "true", "[]", "{}",
+                            "18446744073709551615", "1e300"}) {
+    names_field(with(std::string{R"("resources":{"cpus":)"} + wrong + "}"), "resources.cpus must");
+  }
+  for (const char* wrong :
+       {"0", "-1", "256.5", "256.0", "4097", "\"256\"", "false", "[]", "9223372036854775808"}) {
+    names_field(with(std::string{R"("resources":{"memory_mb":)"} + wrong + "}"),
+                "resources.memory_mb must");
+  }
+  for (const char* wrong : {"1", "\"small\"", "[]", "true"}) {
+    names_field(with(std::string{R"("resources":)"} + wrong), "resources must be an object");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(resources_that_no_class_has_together_are_refused) {
+  auto body = parse_json_object(with(R"("resources":{"cpus":2,"memory_mb":1024})"));
+  spawn_limits limits;
+  limits.default_class = {2, 512};
+  limits.classes = {{1, 1024}, {2, 512}};
+  auto order = parse_spawn_order(*body, limits);
+  BOOST_REQUIRE(order.has_error());
+  BOOST_TEST(order.error().status == 400u);
+  BOOST_TEST(order.error().text.starts_with("resources "));
+  BOOST_TEST(order.error().text.ends_with("1 with 1024 MiB, 2 with 512 MiB"));
+  // What is not asked for gives way.
+  body = parse_json_object(with(R"("resources":{"memory_mb":1024})"));
+  order = parse_spawn_order(*body, limits);
+  BOOST_REQUIRE(order.has_value());
+  BOOST_TEST((order->machine == coppice::machine_class{1, 1024}));
+}
+
+BOOST_AUTO_TEST_CASE(a_priority_is_a_whole_number_from_minus_ten_to_ten) {
+  for (int priority : {-10, -1, 0, 10}) {
+    auto order = parsed(with(R"("priority":)" + std::to_string(priority)));
+    BOOST_REQUIRE(order.has_value());
+    BOOST_TEST(order->priority == priority);
+  }
+  BOOST_TEST(parsed(with(R"("priority":null)"))->priority == 0);
+  for (const char* wrong : {"-11", "11", "1.5", "1.0", "\"1\"", "true", "{}", "[]"}) {
+    names_field(with(std::string{R"("priority":)"} + wrong), "priority must");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(null_and_unknown_fields_are_as_if_absent) {

@@ -36,8 +36,12 @@ BOOST_AUTO_TEST_CASE(a_run_is_resolved_handed_on_and_echoed_with_its_defaults) {
   BOOST_TEST(body.at("timeout").as_int64() == 60);
   BOOST_TEST(body.at("truncate_output_at").as_int64() == 1048576);
   BOOST_TEST(body.at("resources_limits").at("max_layer_bytes").as_int64() == 12884901888);
+  BOOST_TEST(json::serialize(body.at("resources")) == R"({"cpus":1,"memory_mb":256})");
+  BOOST_TEST(body.at("priority").as_int64() == 0);
   auto handed = inside.started.at(0).view()->getRequest().getInstance();
   BOOST_TEST((uuid::from(handed.getImage()) == image));
+  BOOST_TEST(handed.getCpus() == 1u);
+  BOOST_TEST(handed.getMemoryMib() == 256u);
 
   for (const auto& reference : {image.text(), std::string{"base"}}) {
     auto order = run_order();
@@ -54,7 +58,8 @@ BOOST_AUTO_TEST_CASE(everything_that_a_client_may_say_about_a_run_is_handed_on) 
     "env":{"A":"1"},"preserve_env":true,"cwd":"/w","uid":5,"gid":0,"hostname":"h",
     "stdin":{"value":"AP8=","encoding":"base64","close":false,"truncated":false},
     "timeout":9,"truncate_output_at":0,"disposable":true,
-    "resources_limits":{"max_layer_bytes":4096},"networking":{"enabled":true}})")
+    "resources_limits":{"max_layer_bytes":4096},"networking":{"enabled":true},
+    "resources":{"cpus":2,"memory_mb":1000},"priority":-3})")
                    .as_object();
   json::object placement{{"uuid", file}, {"mode", "0o100600"}, {"gid", 7}};
   order["files"] = json::object{{"/in/f", placement}};
@@ -73,7 +78,12 @@ BOOST_AUTO_TEST_CASE(everything_that_a_client_may_say_about_a_run_is_handed_on) 
   BOOST_TEST(run.getFiles()[0].getSizeBytes() == 7u);
   BOOST_TEST(run.getFiles()[0].getSha256().size() == 32u);
   BOOST_TEST(run.getMaxLayerBytes() == 4096u);
+  BOOST_TEST(run.getCpus() == 2u);
+  BOOST_TEST(run.getMemoryMib() == 1024u);
+  BOOST_TEST(run.getPriority() == -3);
   auto body = answer.json();
+  BOOST_TEST(json::serialize(body.at("resources")) == R"({"cpus":2,"memory_mb":1024})");
+  BOOST_TEST(body.at("priority").as_int64() == -3);
   BOOST_TEST(text(body.at("files").at("/in/f").at("mode")) == "0600");
   BOOST_TEST(text(body.at("stdin").at("value")) == "AP8=");
   BOOST_TEST(text(body.at("stdin").at("encoding")) == "base64");
@@ -98,6 +108,43 @@ BOOST_AUTO_TEST_CASE(unknown_images_and_files_of_a_run_are_404) {
   BOOST_TEST(answer.status == 404u);
   BOOST_TEST(mentions(error_of(answer), "/f"));
   BOOST_TEST(inside.started.empty());
+}
+
+BOOST_AUTO_TEST_CASE(resources_beyond_the_largest_class_are_400_and_nothing_starts) {
+  inside.add_image("default", {"base"});
+  auto client = this->client();
+  for (const auto& [field, value] : {std::pair{"cpus", 65}, std::pair{"memory_mb", 65'537}}) {
+    auto order = run_order();
+    order["resources"] = json::object{{field, value}};
+    auto answer = client.post("/v1/instances", order);
+    BOOST_TEST(answer.status == 400u);
+    BOOST_TEST(mentions(error_of(answer), std::string{"resources."} + field));
+  }
+  BOOST_TEST(inside.started.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_waiting_operation_tells_its_place_when_asked_for_its_live_state) {
+  auto add = [&](proto::OperationStatus status) {
+    auto id = inside.add_operation("default", [&](auto record) {
+      record.setStatus(status);
+      record.getRequest().initInstance();
+    });
+    inside.locked([&] { inside.queue_places[id] = 3; });
+    return id;
+  };
+  auto client = this->client();
+  auto id = add(proto::OperationStatus::PENDING);
+  auto live = client.get("/v1/operations/" + id.text() + "?inflight=1").json();
+  BOOST_TEST(json::serialize(live.at("queue")) == R"({"position":3,"waited_us":2500000})");
+  // From storage, and for one that does not wait, there is no place.
+  BOOST_TEST(!client.get("/v1/operations/" + id.text()).json().as_object().contains("queue"));
+  auto running = add(proto::OperationStatus::ASSIGNED);
+  live = client.get("/v1/operations/" + running.text() + "?inflight=1").json();
+  BOOST_TEST(!live.as_object().contains("queue"));
+  auto granted = add(proto::OperationStatus::PENDING);
+  inside.locked([&] { inside.queue_places.erase(granted); });
+  live = client.get("/v1/operations/" + granted.text() + "?inflight=1").json();
+  BOOST_TEST(!live.as_object().contains("queue"));
 }
 
 BOOST_AUTO_TEST_CASE(a_full_queue_is_429_with_a_time_to_retry) {

@@ -93,8 +93,8 @@ BOOST_AUTO_TEST_CASE(each_row_reads_and_writes_a_field_of_its_own) {
   for (const auto& changed : settings_table()) {
     settings values;
     bool was_set = false;
-    for (auto other :
-         {"/elsewhere", "kvm", "warn", "7", "2MiB", "77s", "1.2.3.4:5", "200", "true", "false"}) {
+    for (auto other : {"/elsewhere", "kvm", "warn", "7", "2MiB", "77s", "1.2.3.4:5", "200", "5000",
+                       "true", "false", "3:384"}) {
       if (changed.get(settings{}) != other && !changed.set(values, other)) {
         was_set = true;
         break;
@@ -120,6 +120,31 @@ BOOST_AUTO_TEST_CASE(keys_are_unique_and_help_names_each) {
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(file)
+
+BOOST_AUTO_TEST_CASE(classes_are_processors_and_memory) {
+  auto parsed = parse_settings("[vm]\nclasses = 1:512 ,4:4096\n", "x.ini");
+  BOOST_TEST_REQUIRE(parsed.has_value(), parsed.error().text);
+  BOOST_TEST((parsed->vm.classes == std::vector<machine_class>{{1, 512}, {4, 4096}}));
+  BOOST_TEST((parsed->classes() ==
+              std::vector<machine_class>{{1, 256}, {1, 512}, {4, 4096}})); // + default
+  parsed = parse_settings("[vm]\nclasses =\n", "x.ini");
+  BOOST_TEST_REQUIRE(parsed.has_value(), parsed.error().text);
+  BOOST_TEST(parsed->vm.classes.empty());
+  BOOST_TEST(parse_settings("[vm]\nclasses = 1:128, 64:65536\n", "x.ini").has_value());
+  std::string seventeen = "1:128";
+  for (int i = 0; i < 16; ++i) {
+    seventeen += ",1:128";
+  }
+  for (const auto& wrong :
+       {std::string{"1"}, std::string{":512"}, std::string{"1:"}, std::string{"0:512"},
+        std::string{"65:512"}, std::string{"1:127"}, std::string{"1:65537"},
+        std::string{"1:512MiB"}, std::string{"1:512:3"}, std::string{"-1:512"},
+        std::string{"1:512,,2:512"}, std::string{"1.5:512"}, seventeen}) {
+    auto text = error_of("[vm]\nclasses = " + wrong + "\n");
+    BOOST_TEST(says(text, "x.ini:2: vm.classes must be at most 16 of CPUS:MIB"),
+               wrong << ": " << text);
+  }
+}
 
 BOOST_AUTO_TEST_CASE(values_are_taken_from_their_sections) {
   auto parsed = parse_settings("state_dir = /srv/x\r\n"

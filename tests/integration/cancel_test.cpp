@@ -17,7 +17,7 @@ unsigned cancel(const node& server, const std::string& operation) {
 
 BOOST_AUTO_TEST_CASE(cancel_works_while_pending_while_starting_and_while_running) {
   state_folder folder;
-  node server{folder.path(), {"--vm.running_max=1"}};
+  node server{folder.path(), {"--vm.running_max=1", "--pool.ceiling=0"}};
   auto base = server.import_busybox();
   boost::json::object endless{{"command", "sleep 1000"}, {"shell", true}, {"image", base}};
 

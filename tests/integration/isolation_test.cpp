@@ -11,7 +11,7 @@ using namespace coppice::test;
 
 BOOST_AUTO_TEST_CASE(eight_runs_at_once_see_nothing_of_each_other) {
   state_folder folder;
-  node server{folder.path(), {"--vm.running_max=8"}};
+  node server{folder.path(), {"--vm.running_max=8", "--pool.ceiling=0"}};
   auto base = server.import_busybox();
 
   constexpr int runs = 8;
@@ -59,7 +59,7 @@ BOOST_AUTO_TEST_CASE(eight_runs_at_once_see_nothing_of_each_other) {
 
 BOOST_AUTO_TEST_CASE(siblings_have_their_own_content_under_the_same_path) {
   state_folder folder;
-  node server{folder.path(), {"--vm.running_max=8"}};
+  node server{folder.path(), {"--vm.running_max=8", "--pool.ceiling=0"}};
   auto base = server.import_busybox();
   std::vector<std::string> operations;
   for (int i = 0; i < 8; ++i) {

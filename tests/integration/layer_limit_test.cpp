@@ -49,7 +49,7 @@ BOOST_AUTO_TEST_CASE(a_program_gets_enospc_at_the_limit_and_the_run_succeeds) {
 
 BOOST_AUTO_TEST_CASE(a_guest_that_writes_past_its_file_system_fails_alone_and_hears_why) {
   state_folder folder;
-  node server{folder.path()};
+  node server{folder.path(), {"--pool.ceiling=0"}};
   auto base = server.import_busybox();
   for (bool disposable : {false, true}) {
     auto order = limited(

@@ -20,6 +20,7 @@
 #include <sstream>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace coppice::test {
 
@@ -73,15 +74,23 @@ std::chrono::seconds patience() {
                   std::chrono::duration_cast<std::chrono::seconds>(20 * boot));
 }
 
+/// Not in it: a test may leave no room there.
+static fs::path log_beside(const fs::path& state) {
+  return state.string() + ".log";
+}
+
 state_folder::state_folder() {
   auto name = (fs::temp_directory_path() / "coppice-state-XXXXXX").string();
   BOOST_REQUIRE(::mkdtemp(name.data()) != nullptr);
   path_ = name;
+  // The daemon's user must be able to pass where a test uses folders below this one.
+  fs::permissions(path_, fs::perms{0711});
 }
 
 state_folder::~state_folder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
+  fs::remove(log_beside(path_), ignored);
 }
 
 std::size_t overlays_in(const std::filesystem::path& state) {
@@ -101,10 +110,12 @@ void eventually(const std::string& what, const std::function<bool()>& claim) {
   }
 }
 
-node::node(const fs::path& state, std::vector<std::string> arguments)
-    : state_{state}, log_file_{state / "daemon.log"} {
-  std::vector<std::string> argv{program().string(), "serve", "--state_dir=" + state.string(),
-                                "--http.listen=127.0.0.1:0"};
+node::node(const fs::path& state, std::vector<std::string> arguments,
+           std::vector<std::string> before)
+    : state_{state}, log_file_{log_beside(state)} {
+  auto argv = std::move(before);
+  argv.insert(argv.end(), {program().string(), "serve", "--state_dir=" + state.string(),
+                           "--http.listen=127.0.0.1:0"});
   argv.insert(argv.end(), std::make_move_iterator(arguments.begin()),
               std::make_move_iterator(arguments.end()));
   std::vector<char*> pointers;
@@ -122,7 +133,7 @@ node::node(const fs::path& state, std::vector<std::string> arguments)
     ::dup2(null, 0);
     ::dup2(log, 1);
     ::dup2(log, 2);
-    ::execv(pointers[0], pointers.data());
+    ::execvp(pointers[0], pointers.data());
     ::_exit(127);
   }
   eventually("the daemon is ready; its log: " + log_file_.string(), [this] {
@@ -279,6 +290,7 @@ std::string error_of(const boost::json::object& operation) {
 
 std::vector<pid_t> descendants_of(pid_t pid) {
   std::unordered_multimap<pid_t, pid_t> children;
+  std::unordered_set<pid_t> launchers;
   for (const auto& entry : fs::directory_iterator{"/proc"}) {
     auto name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != name.npos) {
@@ -293,8 +305,12 @@ std::vector<pid_t> descendants_of(pid_t pid) {
     std::string state;
     pid_t parent = 0;
     rest >> state >> parent;
+    auto child = static_cast<pid_t>(std::stol(name));
     if (state != "Z") {
-      children.emplace(parent, static_cast<pid_t>(std::stol(name)));
+      children.emplace(parent, child);
+    }
+    if (stat.find("(coppice-launch)") != stat.npos) {
+      launchers.insert(child);
     }
   }
   std::vector<pid_t> out;
@@ -303,7 +319,9 @@ std::vector<pid_t> descendants_of(pid_t pid) {
     auto [first, last] = children.equal_range(open.back());
     open.pop_back();
     for (auto it = first; it != last; ++it) {
-      out.push_back(it->second);
+      if (!launchers.contains(it->second)) {
+        out.push_back(it->second);
+      }
       open.push_back(it->second);
     }
   }

@@ -45,8 +45,9 @@ std::size_t overlays_in(const std::filesystem::path& state);
 class node {
 public:
   /// Starts `coppice serve` on `state` with further `--section.key=value` arguments and waits until
-  /// it says that it is ready.
-  explicit node(const std::filesystem::path& state, std::vector<std::string> arguments = {});
+  /// it says that it is ready. `before`: a command that executes what follows it, as setpriv does.
+  explicit node(const std::filesystem::path& state, std::vector<std::string> arguments = {},
+                std::vector<std::string> before = {});
 
   /// Kills what is left.
   ~node();
@@ -111,7 +112,8 @@ std::string result_image_of(const boost::json::object& operation);
 std::string status_of(const boost::json::object& operation);
 std::string error_of(const boost::json::object& operation);
 
-/// The processes of which `pid` is an ancestor (through guards, too).
+/// The processes of which `pid` is an ancestor (through guards, too), without the launcher: what
+/// work has started.
 std::vector<pid_t> descendants_of(pid_t pid);
 
 /// Processes on this machine whose command line mentions `text`.

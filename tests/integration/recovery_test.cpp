@@ -72,7 +72,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
     }
     return true;
   });
-  node again{folder.path(), {"--vm.running_max=4"}};
+  node again{folder.path(), {"--vm.running_max=4", "--pool.ceiling=0"}};
   auto client = again.connect();
   for (const auto& operation : running) {
     auto now = client.get("/v1/operations/" + operation).json().as_object();
@@ -96,7 +96,7 @@ BOOST_AUTO_TEST_CASE(a_killed_daemon_leaves_no_process_and_loses_nothing_acknowl
 
 BOOST_AUTO_TEST_CASE(a_killed_qemu_fails_its_operation_alone) {
   state_folder folder;
-  node server{folder.path()};
+  node server{folder.path(), {"--pool.ceiling=0"}};
   auto base = server.import_busybox();
   auto victim = server.spawn(long_run(base));
   server.wait_for(victim, {"EXECUTING"});

@@ -103,15 +103,18 @@ std::set<std::string> top_structs(const std::string& schemas) {
 strings handlers_beside_frames(const std::string& interfaces,
                                const std::set<std::string>& structs) {
   const auto text = without_cpp_comments(interfaces);
-  const std::regex handler{"(?:ask<proto::(\\w+),proto::(\\w+)>|tell<proto::(\\w+)>)"};
+  const std::regex handler{"(?:ask<proto::(\\w+),proto::(\\w+)>|tell<proto::(\\w+)>|"
+                           "ask_giving<proto::(\\w+),\\w+_actor,proto::(\\w+)>|"
+                           "ask_for<proto::(\\w+),proto::(\\w+),\\w+_actor>)"};
   const std::string opening = "typed_actor<";
   strings refused;
   for (auto at = text.find(opening); at != std::string::npos; at = text.find(opening, at + 1)) {
     for (const auto& argument : template_arguments(text, at + opening.size() - 1)) {
       std::smatch m;
-      const bool known = std::regex_match(argument, m, handler) &&
-                         (m[3].matched ? structs.contains(m[3])
-                                       : structs.contains(m[1]) && structs.contains(m[2]));
+      bool known = std::regex_match(argument, m, handler);
+      for (std::size_t i = 1; known && i < m.size(); ++i) {
+        known = !m[i].matched || structs.contains(m[i]);
+      }
       if (!known) {
         refused.push_back(argument);
       }
@@ -183,6 +186,11 @@ BOOST_AUTO_TEST_CASE(a_handler_that_carries_anything_but_frames_of_the_schemas_i
   BOOST_CHECK_EQUAL(refused("ask<proto::C, proto::A>"), 1);
   BOOST_CHECK_EQUAL(refused("tell<proto::C>"), 1);
   BOOST_CHECK_EQUAL(refused("tell<std::string>"), 1);
+  BOOST_CHECK_EQUAL(refused("ask_giving<proto::A, x_actor, proto::B>"), 0);
+  BOOST_CHECK_EQUAL(refused("ask_giving<proto::A, std::string, proto::B>"), 1);
+  BOOST_CHECK_EQUAL(refused("ask_giving<proto::A, x_actor, proto::C>"), 1);
+  BOOST_CHECK_EQUAL(refused("ask_for<proto::A, proto::B, x_actor>"), 0);
+  BOOST_CHECK_EQUAL(refused("ask_for<proto::A, proto::B, int>"), 1);
   BOOST_CHECK_EQUAL(refused("tell<proto::A>, tell<A>"), 1);
   BOOST_CHECK_EQUAL(refused("caf::reacts_to<proto::A>"), 1);
   BOOST_CHECK_EQUAL(refused("caf::replies_to<int>::with<frame<proto::A>>, tell<proto::A>"), 1);
@@ -199,7 +207,7 @@ BOOST_AUTO_TEST_CASE(every_handler_of_every_interface_carries_frames_of_the_sche
   BOOST_CHECK_GE(count_of(code, "typed_actor<"), 8);
   BOOST_CHECK_GE(count_of(code, "ask<") + count_of(code, "tell<"), 40);
   BOOST_CHECK_EQUAL(count_of(code, "reacts_to"), 1);
-  BOOST_CHECK_EQUAL(count_of(code, "replies_to<"), 1);
+  BOOST_CHECK_EQUAL(count_of(code, "replies_to<"), 3); // ask, ask_giving, ask_for
   const auto compact = without_spaces(code);
   BOOST_CHECK(compact.find("usingtell=caf::reacts_to<frame<T>>;") != std::string::npos);
   BOOST_CHECK(compact.find("usingask=typenamecaf::replies_to<frame<Request>>"

@@ -3,7 +3,6 @@
 
 #include "vmm/machine.hpp"
 
-#include "protocol/limits.hpp"
 #include "tests/vmm/machine_watch.hpp"
 
 #include <unistd.h>
@@ -32,12 +31,6 @@ struct guard_setup {
 };
 
 BOOST_TEST_GLOBAL_FIXTURE(guard_setup);
-
-disk_attachment no_disk() {
-  return {"driver=null-co,node-name=d0,read-zeroes=on,size=" + std::to_string(limits::disk_bytes),
-          {},
-          {}};
-}
 
 struct fixture {
   fixture() {

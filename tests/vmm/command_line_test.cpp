@@ -24,8 +24,9 @@ machine_options options(accelerator accel) {
   return out;
 }
 
-std::vector<std::string> line(accelerator accel, std::uint32_t khz) {
-  return command_line(options(accel), file_disk("/state/o.qcow2"), {3, 4, 5}, khz);
+std::vector<std::string> line(accelerator accel, std::uint32_t khz,
+                              memory_kind memory = memory_kind::own) {
+  return command_line(options(accel), file_disk("/state/o.qcow2"), {3, 4, 5, 6, 7}, memory, khz);
 }
 
 bool has(const std::vector<std::string>& argv, const std::string& option,
@@ -48,7 +49,7 @@ bool mentions(const std::vector<std::string>& argv, const std::string& text) {
 BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate) {
   auto argv = line(accelerator::tcg, 2'596'130);
   BOOST_TEST(argv.front() == "/usr/bin/qemu-system-x86_64");
-  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,pit=off"));
+  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=off"));
   BOOST_TEST(has(argv, "-accel", "tcg"));
   BOOST_TEST(has(argv, "-cpu", "max,-erms,-fsrm"));
   BOOST_TEST(has(argv, "-m", "512M"));
@@ -61,7 +62,7 @@ BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate) {
 
 BOOST_AUTO_TEST_CASE(without_a_constant_clock_the_guest_keeps_its_timer_chip) {
   auto argv = line(accelerator::tcg, 0);
-  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,pit=on"));
+  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=on"));
   BOOST_TEST(!mentions(argv, "tsc_early_khz"));
 }
 
@@ -69,7 +70,7 @@ BOOST_AUTO_TEST_CASE(a_kvm_guest_gets_the_hosts_cpu_and_clock) {
   auto argv = line(accelerator::kvm, 2'596'130);
   BOOST_TEST(has(argv, "-accel", "kvm"));
   BOOST_TEST(has(argv, "-cpu", "host"));
-  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,pit=off"));
+  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=off"));
   BOOST_TEST(!mentions(argv, "tsc_early_khz"));
   BOOST_TEST(!mentions(argv, "mitigations=off"));
 }
@@ -94,6 +95,30 @@ BOOST_AUTO_TEST_CASE(the_machine_is_closed_and_wired_as_promised) {
                  "virtio-blk-device,drive=d0,id=vd0,serial=root,werror=report,rerror=report,"
                  "logical_block_size=4096,physical_block_size=4096,discard_granularity=4096"));
   BOOST_TEST(!mentions(argv, "net"));
+}
+
+BOOST_AUTO_TEST_CASE(a_restored_machine_is_the_one_that_was_saved_but_for_its_memory_and_boot) {
+  auto mould = line(accelerator::tcg, 2'596'130, memory_kind::mould);
+  auto restored = line(accelerator::tcg, 2'600'000, memory_kind::restored);
+  BOOST_TEST(
+      has(line(accelerator::tcg, 1'000'000), "-object", "memory-backend-ram,id=mem,size=512M"));
+  BOOST_TEST(has(mould, "-object",
+                 "memory-backend-file,id=mem,size=512M,mem-path=/proc/self/fd/6,share=on"));
+  BOOST_TEST(has(restored, "-object",
+                 "memory-backend-file,id=mem,size=512M,mem-path=/proc/self/fd/6,share=off"));
+  BOOST_TEST(has(restored, "-incoming", "defer"));
+  // What both have in common is all the rest.
+  auto common = [](std::vector<std::string> argv) {
+    for (const char* option : {"-object", "-kernel", "-initrd", "-append", "-incoming"}) {
+      if (auto at = std::find(argv.begin(), argv.end(), option); at != argv.end()) {
+        argv.erase(at, at + 2);
+      }
+    }
+    return argv;
+  };
+  BOOST_TEST(common(mould) == common(restored), boost::test_tools::per_element());
+  BOOST_TEST(common(mould) == common(line(accelerator::tcg, 1)), boost::test_tools::per_element());
+  BOOST_TEST(!mentions(restored, "/guest/"));
 }
 
 BOOST_AUTO_TEST_CASE(commas_in_a_path_stay_part_of_the_path) {
@@ -122,6 +147,8 @@ BOOST_AUTO_TEST_CASE(sockets_keep_out_of_the_disks_numbers) {
   BOOST_TEST(sockets.console == 4);
   BOOST_TEST(sockets.qmp == 6);
   BOOST_TEST(sockets.agent == 7);
+  BOOST_TEST(sockets.ram == 8);
+  BOOST_TEST(sockets.state == 9);
 }
 
 BOOST_AUTO_TEST_CASE(the_clock_rate_is_measured_once_and_plausible) {

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 /// Plays QEMU with a guest in it for tests of the machine: finds its sockets on the command line
 /// and behaves as the first word of the "kernel" file says.
@@ -30,8 +31,65 @@ void say(const std::vector<std::byte>& bytes) {
   say(agent, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-/// Waits for orders on the control socket; ends on quit unless told to be stubborn.
-[[noreturn]] void serve(bool stubborn) {
+/// What it does not do as a QEMU would.
+enum class flaw { none, ignores_quit, ignores_stop, ignores_cont, stops_again, mute_when_stopped };
+
+/// A restore goes as the first word of the state says.
+void restore(const std::string& line) {
+  char word[64] = {};
+  const int state = std::atoi(line.c_str() + line.find("fd:") + 3);
+  if (::read(state, word, sizeof(word) - 1) <= 0) {
+    std::exit(9);
+  }
+  const std::string_view how = word;
+  if (how == "refused") {
+    say(qmp, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such file\"}}\r\n");
+    return;
+  }
+  say(qmp, "{\"return\": {}}\r\n");
+  if (how == "speaks") {
+    say(wire(ready_message()));
+  } else if (how == "dies") {
+    say(qmp, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"failed\"}}\r\n");
+    std::fprintf(stderr, "qemu: load of migration failed: Invalid argument\n");
+    std::exit(1);
+  } else if (how == "fails") {
+    say(qmp, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"failed\"}}\r\n");
+  } else if (how == "works") {
+    say(qmp, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"active\"}}\r\n"
+             "{\"event\": \"RESUME\"}\r\n"
+             "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\r\n");
+  }
+}
+
+void answer_line(const std::string& line, flaw how) {
+  const auto has = [&](const char* name) {
+    return line.find(name) != std::string::npos;
+  };
+  if (has("migrate-incoming")) {
+    return restore(line);
+  }
+  if (has("\"quit\"") && how != flaw::ignores_quit) {
+    std::exit(0);
+  }
+  if ((has("\"stop\"") && how == flaw::ignores_stop) ||
+      (has("\"cont\"") && how == flaw::ignores_cont) ||
+      (has("query-status") && how == flaw::mute_when_stopped)) {
+    return;
+  }
+  if (has("\"stop\"")) {
+    say(qmp, "{\"event\": \"STOP\"}\r\n");
+  } else if (has("\"cont\"")) {
+    say(qmp, "{\"event\": \"RESUME\"}\r\n");
+  }
+  say(qmp, "{\"return\": {}}\r\n");
+  if (has("\"cont\"") && how == flaw::stops_again) {
+    say(qmp, "{\"event\": \"STOP\"}\r\n");
+  }
+}
+
+/// Carries out orders from the control socket.
+[[noreturn]] void serve(flaw how = flaw::none) {
   std::string text;
   char piece[4096];
   for (;;) {
@@ -40,12 +98,9 @@ void say(const std::vector<std::byte>& bytes) {
       ::pause();
     }
     text.append(piece, static_cast<std::size_t>(n));
-    if (text.find("qmp_capabilities") != std::string::npos) {
-      text.clear();
-      say(qmp, "{\"return\": {}}\r\n");
-    }
-    if (text.find("\"quit\"") != std::string::npos && !stubborn) {
-      std::exit(0);
+    for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n')) {
+      answer_line(text.substr(0, end), how);
+      text.erase(0, end + 1);
     }
   }
 }
@@ -57,10 +112,13 @@ void say(const std::vector<std::byte>& bytes) {
     std::exit(9);
   }
   say(wire(mounted_message(header[0])));
-  serve(false);
+  serve();
 }
 
 void behave(const std::string& how) {
+  if (how == "incoming") {
+    serve();
+  }
   say(console, "Linux version 6.1\r\nbooting\r\n");
   if (how == "dies") {
     std::fprintf(stderr, "qemu: cannot do that\n");
@@ -72,37 +130,44 @@ void behave(const std::string& how) {
     std::exit(0);
   }
   if (how == "silent") {
-    serve(false);
+    serve();
   }
   if (how == "early") {
     say(wire(mounted_message()));
-    serve(false);
+    serve();
   }
   if (how == "garbage") {
     say(std::vector<std::byte>(64, std::byte{0xee}));
-    serve(false);
+    serve();
   }
   if (how == "internal-error") {
     say(qmp, "{\"event\": \"STOP\"}\n");
-    serve(false);
+    serve();
   }
   say(wire(ready_message()));
   if (how == "ready") {
-    serve(false);
+    serve();
   }
-  if (how == "stubborn") {
-    serve(true);
+  const std::pair<const char*, flaw> flaws[] = {{"stubborn", flaw::ignores_quit},
+                                                {"does-not-pause", flaw::ignores_stop},
+                                                {"does-not-resume", flaw::ignores_cont},
+                                                {"stops-again", flaw::stops_again},
+                                                {"mute", flaw::mute_when_stopped}};
+  for (const auto& [name, what] : flaws) {
+    if (how == name) {
+      serve(what);
+    }
   }
   if (how == "echo") {
     echo();
   }
   if (how == "ready-twice") {
     say(wire(ready_message()));
-    serve(false);
+    serve();
   }
   if (how == "ready-then-garbage") {
     say(wire(output_message(10, 0)));
-    serve(false);
+    serve();
   }
   if (how == "ready-then-dies") {
     say(console, "last words\n");
@@ -132,6 +197,8 @@ int main(int argc, char** argv) {
       agent = number_after(text, "fd=");
     } else if (text == "-kernel" && i + 1 < argc) {
       std::ifstream{argv[i + 1]} >> how;
+    } else if (text == "-incoming") {
+      how = "incoming";
     }
   }
   say(qmp, "{\"QMP\": {}}\r\n");

@@ -3,11 +3,18 @@
 
 #include "vmm/machine.hpp"
 
+#include "tests/vmm/guest_messages.hpp"
 #include "tests/vmm/machine_watch.hpp"
+#include "vmm/template.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <memory>
 
 using namespace coppice;
 using namespace coppice::tests;
@@ -50,6 +57,35 @@ struct fixture {
   bool failure_has(const std::string& text) {
     BOOST_TEST_INFO("failure: " << watch.failure());
     return watch.failure().find(text) != std::string::npos;
+  }
+
+  /// Restores from a template whose "state" tells the fake QEMU what to do.
+  void restore(const std::string& behaviour) {
+    std::ofstream{options.kernel} << "ready";
+    auto ingredients = collect_ingredients(options);
+    BOOST_REQUIRE(ingredients.has_value());
+    vm_template::parts parts;
+    parts.ingredients = *ingredients;
+    parts.ram.reset(::memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    parts.state.reset(::memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    parts.ready = ready_message();
+    BOOST_REQUIRE(::ftruncate(parts.ram.get(), off_t{options.memory_mib} << 20) == 0);
+    BOOST_REQUIRE(::write(parts.state.get(), behaviour.data(), behaviour.size()) ==
+                  static_cast<ssize_t>(behaviour.size()));
+    auto made = vm_template::make(std::move(parts));
+    BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? std::string{} : made.error().text));
+    options.from = *made;
+    std::filesystem::remove(options.kernel); // not needed any more
+    auto out = machine::start(loop, options, no_disk(), watch.callbacks());
+    BOOST_REQUIRE_MESSAGE(out.has_value(), (out.has_error() ? out.error().text : std::string{}));
+    vm = *out;
+  }
+
+  /// Gives an order and waits for its answer.
+  result<void> ask(void (machine::*order)(machine::answer)) {
+    auto answered = std::make_shared<std::promise<result<void>>>();
+    (vm.get()->*order)([answered](result<void> how) { answered->set_value(std::move(how)); });
+    return answered->get_future().get();
   }
 
   std::filesystem::path folder;
@@ -179,6 +215,131 @@ BOOST_FIXTURE_TEST_CASE(an_accelerator_that_gives_up_is_noticed_at_once, fixture
   BOOST_REQUIRE(watch.wait_for("gone"));
   BOOST_TEST((watch.said() == said{"failed", "gone killed"}));
   BOOST_TEST(failure_has("internal error"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_guest_pauses_and_resumes_as_often_as_it_is_told, fixture) {
+  start("ready");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  for (int i = 0; i < 3; ++i) {
+    BOOST_TEST(ask(&machine::pause).has_value());
+    BOOST_TEST(ask(&machine::resume).has_value());
+  }
+  vm->quit();
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(an_order_that_does_not_fit_is_refused_and_changes_nothing, fixture) {
+  start("ready");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST((ask(&machine::resume).error().code == ec::refused));
+  BOOST_TEST((ask(&machine::save).error().code == ec::refused)); // without a mould
+  BOOST_TEST(ask(&machine::pause).has_value());
+  BOOST_TEST((ask(&machine::pause).error().code == ec::refused));
+  vm->quit(); // a paused one closes its disk as well
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+  BOOST_TEST((ask(&machine::pause).error().code == ec::refused));
+}
+
+BOOST_FIXTURE_TEST_CASE(an_order_that_is_not_carried_out_fails_in_time, fixture) {
+  options.order_timeout = std::chrono::milliseconds{200};
+  start("does-not-pause");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST((ask(&machine::pause).error().code == ec::exited));
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "failed", "gone killed"}));
+  BOOST_TEST(failure_has("did not pause the guest within 0.2 s"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_guest_that_never_resumes_is_a_failure, fixture) {
+  options.order_timeout = std::chrono::milliseconds{200};
+  start("does-not-resume");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST(ask(&machine::pause).has_value());
+  BOOST_TEST((ask(&machine::resume).error().code == ec::exited));
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "failed", "gone killed"}));
+  BOOST_TEST(failure_has("did not resume the guest"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_stop_that_nobody_ordered_is_a_fault_also_after_a_resume, fixture) {
+  start("stops-again");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST(ask(&machine::pause).has_value());
+  static_cast<void>(ask(&machine::resume));
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "failed", "gone killed"}));
+  BOOST_TEST(failure_has("internal error"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_paused_vm_without_a_sign_of_life_is_a_failure, fixture) {
+  options.look_interval = std::chrono::milliseconds{50};
+  options.order_timeout = std::chrono::milliseconds{200};
+  start("mute");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST(ask(&machine::pause).has_value());
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "failed", "gone killed"}));
+  BOOST_TEST(failure_has("no sign of life"));
+}
+
+BOOST_FIXTURE_TEST_CASE(an_open_order_is_answered_when_the_vm_is_killed, fixture) {
+  start("does-not-pause");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  auto answered = std::make_shared<std::promise<result<void>>>();
+  vm->pause([answered](result<void> how) { answered->set_value(std::move(how)); });
+  vm->kill();
+  BOOST_TEST((answered->get_future().get().error().code == ec::exited));
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone killed"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_restored_guest_is_ready_with_the_message_of_its_template, fixture) {
+  restore("works");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  BOOST_TEST(((*watch.last_message().view()).getReady().getKernel() == "6.1.0"));
+  BOOST_TEST(ask(&machine::pause).has_value());
+  BOOST_TEST(ask(&machine::resume).has_value());
+  vm->quit();
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_restore_that_fails_is_told_in_the_words_of_qemu, fixture) {
+  restore("dies");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"failed", "gone"}));
+  BOOST_TEST(failure_has("QEMU ended with status 1: qemu: load of migration failed"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_refused_restore_is_a_failure, fixture) {
+  restore("refused");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"failed", "gone killed"}));
+  BOOST_TEST(failure_has("QEMU refused an order: GenericError: no such file"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_restore_that_fails_and_lives_on_is_ended, fixture) {
+  restore("fails");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"failed", "gone killed"}));
+  BOOST_TEST(failure_has("could not restore the guest"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_restore_has_a_deadline, fixture) {
+  options.restore_timeout = std::chrono::milliseconds{300};
+  restore("hangs");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"failed", "gone killed"}));
+  BOOST_TEST(failure_has("not restored within 0.3 s"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_restored_guest_does_not_announce_itself, fixture) {
+  restore("speaks");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"failed", "gone killed"}));
+  BOOST_TEST(failure_has("spoke before it was ready"));
 }
 
 BOOST_FIXTURE_TEST_CASE(destroying_the_handle_ends_the_process, fixture) {

@@ -6,9 +6,11 @@
 
 #include <boost/asio/post.hpp>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <future>
 
 using namespace coppice::vmm;
@@ -135,4 +137,55 @@ BOOST_FIXTURE_TEST_CASE(events_are_passed_on, fixture) {
   write_text(qemu.get(), R"({"event": "STOP", "timestamp": {}})"
                          "\n");
   BOOST_TEST(event.get_future().get().name == "STOP");
+}
+
+BOOST_AUTO_TEST_CASE(the_status_of_a_migration_is_the_events_detail) {
+  BOOST_TEST(parse_qmp(R"({"event": "MIGRATION", "data": {"status": "completed"}})")->detail ==
+             "completed");
+}
+
+BOOST_FIXTURE_TEST_CASE(orders_are_answered_in_turn_and_given_early_wait, fixture) {
+  std::vector<int> answered;
+  std::promise<void> all;
+  boost::asio::post(loop.context(), [&] {
+    client->order(R"({"execute":"stop"})", [&] { answered.push_back(1); });
+    client->order(R"({"execute":"cont"})", [&] {
+      answered.push_back(2);
+      all.set_value();
+    });
+  });
+  write_text(qemu.get(), std::string{greeting} + "\n");
+  BOOST_TEST(read_line(qemu.get()) == R"({"execute":"qmp_capabilities"})");
+  write_text(qemu.get(), "{\"return\": {}}\n");
+  BOOST_TEST(read_line(qemu.get()) == R"({"execute":"stop"})");
+  BOOST_TEST(read_line(qemu.get()) == R"({"execute":"cont"})");
+  // One answer too many is no answer to anything.
+  write_text(qemu.get(), "{\"return\": {}}\n{\"return\": {}}\n{\"return\": {}}\n");
+  all.get_future().get();
+  BOOST_TEST((answered == std::vector<int>{1, 2}));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_descriptor_travels_with_its_order, fixture) {
+  boost::asio::post(loop.context(), [&] {
+    client->order(R"({"execute":"getfd"})", [] {}, unique_fd{::open("/dev/zero", O_RDONLY)});
+  });
+  write_text(qemu.get(), std::string{greeting} + "\n");
+  read_line(qemu.get());
+  write_text(qemu.get(), "{\"return\": {}}\n");
+  char text[1] = {};
+  iovec into{text, sizeof(text)};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))]{};
+  msghdr message{};
+  message.msg_iov = &into;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof(room);
+  BOOST_REQUIRE(::recvmsg(qemu.get(), &message, MSG_CMSG_CLOEXEC) == 1);
+  const auto* header = CMSG_FIRSTHDR(&message);
+  BOOST_REQUIRE(header != nullptr);
+  int number = -1;
+  std::memcpy(&number, CMSG_DATA(header), sizeof(number));
+  unique_fd received{number};
+  BOOST_TEST(::read(received.get(), text, 1) == 1); // and it is open for reading
+  BOOST_TEST(read_line(qemu.get()) == R"("execute":"getfd"})");
 }

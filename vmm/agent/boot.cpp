@@ -1,5 +1,6 @@
 #include "vmm/agent/boot.hpp"
 
+#include "vmm/agent/guest_state.hpp"
 #include "vmm/agent/mount_table.hpp"
 #include "vmm/agent/pause.hpp"
 
@@ -66,6 +67,9 @@ result<void> prepare_own_system() {
     }
   }
   ::mkdir("/mnt", 0755);
+  if (auto made = prepare_random_node(); !made) {
+    return made;
+  }
   // Deadlines and the host's orders come before whatever a run does with the processor, be it a
   // thousand processes that want it. What we start is scheduled like any other.
   sched_param first{.sched_priority = 1};

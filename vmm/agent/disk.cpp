@@ -13,6 +13,8 @@
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 
+#include <vector>
+
 namespace coppice::agent {
 namespace {
 
@@ -20,6 +22,9 @@ constexpr const char* device_path = "/dev/vda";
 /// Our own node of the device: a process may remove or replace what is in /dev, which it shares.
 constexpr const char* device_node = "/disk";
 constexpr const char* mount_point = "/mnt";
+/// In the initramfs (configs/guest/prepare.sh).
+constexpr const char* warm_disk = "/warm.ext4";
+constexpr std::size_t copy_bytes = 256u << 10;
 constexpr const char* reserved_clusters = "/sys/fs/ext4/vda/reserved_clusters";
 
 /// The driver finds the device within tens of milliseconds of its module's start.
@@ -65,20 +70,57 @@ result<void> disk::remember_own_mounts() {
   return {};
 }
 
-result<void> disk::mount() {
-  if (!device_) {
-    struct stat st {};
-    for (int i = 0; ::stat(device_path, &st) < 0 || !S_ISBLK(st.st_mode); ++i) {
-      if (i == device_tries) {
-        return errno_failure(ENODEV, device_path);
+result<void> disk::find_device() {
+  if (device_) {
+    return {};
+  }
+  struct stat st {};
+  for (int i = 0; ::stat(device_path, &st) < 0 || !S_ISBLK(st.st_mode); ++i) {
+    if (i == device_tries) {
+      return errno_failure(ENODEV, device_path);
+    }
+    pause_ms(5);
+  }
+  ::unlink(device_node);
+  if (::mknod(device_node, S_IFBLK | 0600, st.st_rdev) < 0) {
+    return last_error("making the disk's node");
+  }
+  device_ = st.st_rdev;
+  return {};
+}
+
+result<void> disk::make() {
+  if (auto found = find_device(); !found) {
+    return found;
+  }
+  descriptor from{::open(warm_disk, O_RDONLY | O_CLOEXEC)};
+  descriptor to{::open(device_node, O_WRONLY | O_CLOEXEC)};
+  if (!from || !to) {
+    return last_error(from ? device_node : warm_disk);
+  }
+  std::vector<char> piece(copy_bytes);
+  for (;;) {
+    auto got = ::read(from.get(), piece.data(), piece.size());
+    if (got < 0) {
+      return last_error(warm_disk);
+    }
+    if (got == 0) {
+      break;
+    }
+    for (ssize_t done = 0; done < got;) {
+      auto put = ::write(to.get(), piece.data() + done, static_cast<std::size_t>(got - done));
+      if (put < 0) {
+        return last_error("writing the disk");
       }
-      pause_ms(5);
+      done += put;
     }
-    ::unlink(device_node);
-    if (::mknod(device_node, S_IFBLK | 0600, st.st_rdev) < 0) {
-      return last_error("making the disk's node");
-    }
-    device_ = st.st_rdev;
+  }
+  return ::fsync(to.get()) < 0 ? last_error("writing the disk") : result<void>{};
+}
+
+result<void> disk::mount() {
+  if (auto found = find_device(); !found) {
+    return found;
   }
   {
     // The host may have put another disk behind the device since the kernel last read it.

@@ -26,6 +26,10 @@ public:
   /// To be called once, when /proc, /sys and /dev are there.
   result<void> remember_own_mounts();
 
+  /// Puts the agent's own small file system on the device, which has room for it: for a run that
+  /// needs no image.
+  result<void> make();
+
   /// Waits for the device, mounts it.
   result<void> mount();
 
@@ -50,6 +54,7 @@ public:
   result<void> unmount();
 
 private:
+  result<void> find_device();
   result<void> unmount_all();
   bool unmount_once(bool may_detach, std::string& in_the_way);
   std::vector<mount_entry> foreign_mounts() const;

@@ -30,7 +30,14 @@ run::run(port& host, disk& image, frame<proto::ToGuest> order)
 void run::begin() {
   auto order = order_.view();
   auto start = order->getStart();
-  set_up_guest(start);
+  if (auto fresh = set_up_guest(start); !fresh) {
+    return fail("prepare", fresh.error());
+  }
+  if (start.getMakeDisk()) {
+    if (auto made = image_.make(); !made) {
+      return fail("mount", made.error());
+    }
+  }
   if (auto mounted = image_.mount(); !mounted) {
     return fail("mount", mounted.error());
   }
@@ -41,19 +48,27 @@ void run::begin() {
   if (auto prepared = image_.mount_system_folders(); !prepared) {
     return fail("mount", prepared.error());
   }
+  log_failure(cover_boot_id(image_.root()));
   files_ = file_placer{image_.root(), start.getFiles()};
   if (files_.is_complete()) {
     start_main();
   }
 }
 
-/// None of this keeps a process from running, so a failure is told on the console only.
-void run::set_up_guest(proto::ToGuest::Start::Reader start) {
-  log_failure(set_wall_clock(start.getUnixTimeNs()));
+/// A guest that was restored has the clock and the random pool of its siblings: with those no
+/// process may run. The rest keeps none from running, so a failure is told on the console only.
+result<void> run::set_up_guest(proto::ToGuest::Start::Reader start) {
+  if (auto set = set_wall_clock(start.getUnixTimeNs()); !set) {
+    return set;
+  }
   auto entropy = start.getEntropy();
-  log_failure(add_entropy({entropy.begin(), entropy.size()}));
+  if (auto seeded = add_entropy({entropy.begin(), entropy.size()}); !seeded) {
+    return seeded;
+  }
+  log_failure(draw_boot_id());
   log_failure(set_host_name(text(start.getHostname())));
   log_failure(raise_loopback());
+  return {};
 }
 
 void run::take_file(proto::ToGuest::FileChunk::Reader chunk) {

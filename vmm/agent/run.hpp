@@ -63,7 +63,7 @@ private:
     over,     ///< finished was said
   };
 
-  void set_up_guest(proto::ToGuest::Start::Reader start);
+  result<void> set_up_guest(proto::ToGuest::Start::Reader start);
   result<process_plan> make_plan(proto::ToGuest::Start::Reader start);
   void start_main();
   void end_processes();
