@@ -190,8 +190,12 @@ void runtime::impl::spawn_pool() {
   vms->loop = &loop;
   vms->machine = machine_options_of(config);
   if (config.pool.templates) {
-    templates = std::make_shared<template_shelf>(template_shelf::parts{
-        &loop, config.state_dir / "templates", config.pool.template_bytes_max});
+    templates = std::make_shared<template_shelf>(
+        template_shelf::parts{.loop = &loop,
+                              .folder = config.state_dir / "templates",
+                              .bytes_max = config.pool.template_bytes_max,
+                              .free_bytes_min = std::max(template_shelf::parts{}.free_bytes_min,
+                                                         config.store.reserve_bytes)});
     templates->on_change([this] { caf::anon_send(pool_handle, make_frame<proto::Tick>()); });
   }
   vms->templates = templates;

@@ -110,7 +110,7 @@ std::shared_ptr<const vmm::vm_template> template_shelf::make(const vmm::machine_
               ingredients.error().text);
     return nullptr;
   }
-  auto kept = vmm::template_store::open(parts_.folder, parts_.bytes_max);
+  auto kept = vmm::template_store::open(parts_.folder, {parts_.bytes_max, parts_.free_bytes_min});
   if (!kept) {
     log::warn("templates are not kept over restarts", "reason", kept.error().text);
   }

@@ -34,7 +34,9 @@ public:
     vmm::event_loop* loop = nullptr; ///< outlives this
     std::filesystem::path folder;    ///< where they are kept over restarts
     std::uint64_t bytes_max = 4ull << 30;
-    std::chrono::seconds deadline{120}; ///< for building one
+    std::uint64_t free_bytes_min = 1ull
+                                   << 30; ///< on the disk, after one is kept: runs need it more
+    std::chrono::seconds deadline{120};   ///< for building one
   };
   static constexpr std::chrono::minutes rest{5};
 

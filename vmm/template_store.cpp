@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -73,7 +74,7 @@ result<void> check_owner(int file) {
 
 } // namespace
 
-result<template_store> template_store::open(fs::path folder, std::uint64_t bytes_max) {
+result<template_store> template_store::open(fs::path folder, limits within) {
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     return trouble(folder);
   }
@@ -93,7 +94,7 @@ result<template_store> template_store::open(fs::path folder, std::uint64_t bytes
   if (error) {
     return fail(ec::io, folder.string() + ": " + error.message());
   }
-  return template_store{std::move(folder), bytes_max};
+  return template_store{std::move(folder), within};
 }
 
 template_store::loaded template_store::load(const template_ingredients& ingredients) {
@@ -120,7 +121,26 @@ template_store::loaded template_store::load(const template_ingredients& ingredie
   return {{}, "template " + path.string() + " is not used and removed: " + why};
 }
 
+/// Before a byte is written: what a file takes while it is written, others may be missing.
+result<void> template_store::check_room(const vm_template& made) const {
+  struct statvfs at {};
+  if (::statvfs(folder_.c_str(), &at) != 0) {
+    return trouble(folder_);
+  }
+  const auto free_bytes = std::uint64_t{at.f_bavail} * at.f_frsize;
+  const auto needed = made.ram_allocated_bytes() + made.state_bytes();
+  if (free_bytes < needed + limits_.free_bytes_min) {
+    return fail(ec::io, folder_.string() + ": " + std::to_string(free_bytes) +
+                            " bytes are free; a template of " + std::to_string(needed) +
+                            " must leave " + std::to_string(limits_.free_bytes_min));
+  }
+  return {};
+}
+
 result<void> template_store::save(const vm_template& made) {
+  if (auto fits = check_room(made); !fits) {
+    return fits;
+  }
   const auto path = folder_ / name_of(made.key());
   auto beside = path;
   beside += unfinished;
@@ -134,10 +154,10 @@ result<void> template_store::save(const vm_template& made) {
   if (written && (::fsync(file.get()) != 0 || ::fstat(file.get(), &st) != 0)) {
     written = trouble(beside);
   }
-  if (written && static_cast<std::uint64_t>(st.st_size) > bytes_max_) {
-    written =
-        fail(ec::io, "a template of " + std::to_string(st.st_size) +
-                         " bytes is more than may be kept (" + std::to_string(bytes_max_) + ")");
+  if (written && static_cast<std::uint64_t>(st.st_size) > limits_.bytes_max) {
+    written = fail(ec::io, "a template of " + std::to_string(st.st_size) +
+                               " bytes is more than may be kept (" +
+                               std::to_string(limits_.bytes_max) + ")");
   }
   if (written && ::rename(beside.c_str(), path.c_str()) != 0) {
     written = trouble(path);
@@ -151,7 +171,7 @@ result<void> template_store::save(const vm_template& made) {
             [](const auto& a, const auto& b) { return a.used_ns < b.used_ns; });
   auto left = bytes();
   for (const auto& other : files) {
-    if (left > bytes_max_ && other.path != path) {
+    if (left > limits_.bytes_max && other.path != path) {
       remove_file(other.path);
       left -= other.bytes;
     }

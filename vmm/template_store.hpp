@@ -21,8 +21,13 @@ namespace coppice::vmm {
 /// Blocks (some 100 MB are read or written): not for an actor's thread. One at a time for a folder.
 class template_store {
 public:
+  struct limits {
+    std::uint64_t bytes_max;          ///< of all files
+    std::uint64_t free_bytes_min = 0; ///< that a file must leave to others on the file system
+  };
+
   /// Makes the folder (0700) and removes what a crash has left. io.
-  static result<template_store> open(std::filesystem::path folder, std::uint64_t bytes_max);
+  static result<template_store> open(std::filesystem::path folder, limits within);
 
   struct loaded {
     std::shared_ptr<const vm_template> found; ///< empty: to be built
@@ -33,7 +38,7 @@ public:
   loaded load(const template_ingredients& ingredients);
 
   /// Durable when it returns. Other files go, those used longest ago first, until all fit in
-  /// `bytes_max`. io: no space, or larger than `bytes_max`; nothing has changed then.
+  /// `bytes_max`. io: no space, or beyond the limits; nothing has changed then.
   result<void> save(const vm_template& made);
 
   /// Removes all but these.
@@ -43,11 +48,13 @@ public:
   std::uint64_t bytes() const;
 
 private:
-  template_store(std::filesystem::path folder, std::uint64_t bytes_max)
-      : folder_{std::move(folder)}, bytes_max_{bytes_max} {}
+  template_store(std::filesystem::path folder, limits within)
+      : folder_{std::move(folder)}, limits_{within} {}
+
+  result<void> check_room(const vm_template& made) const;
 
   std::filesystem::path folder_;
-  std::uint64_t bytes_max_;
+  limits limits_;
 };
 
 } // namespace coppice::vmm

@@ -117,7 +117,7 @@ void fill(const std::filesystem::path& folder, std::uintmax_t free_bytes) {
 
 BOOST_AUTO_TEST_CASE(a_full_disk_fails_the_run_that_fills_it_and_nothing_else) {
   small_disk disk{"size=48m"};
-  node server{disk.path(), {"--pool.templates=false", "--store.reserve_bytes=0"}};
+  node server{disk.path(), {"--store.reserve_bytes=0"}};
   auto base = server.import_busybox();
   auto kept = result_image_of(server.shell(base, "echo precious > /root/f"));
 
@@ -144,7 +144,7 @@ BOOST_AUTO_TEST_CASE(an_import_fails_wherever_the_disk_is_full_and_succeeds_when
   auto script = source_dir() / "configs" / "base-image" / "build.sh";
   BOOST_REQUIRE(std::system((script.string() + " " + layout.string() + " >/dev/null").c_str()) ==
                 0);
-  node server{disk.path(), {"--pool.templates=false", "--store.reserve_bytes=0"}};
+  node server{disk.path(), {"--store.reserve_bytes=0"}};
   auto import = [&] {
     return run_command(program().string() + " import oci:" + layout.string() +
                        " --tag busybox:latest --state-dir=" + disk.path().string());
@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(an_import_fails_wherever_the_disk_is_full_and_succeeds_when
 
 BOOST_AUTO_TEST_CASE(a_run_fails_wherever_the_disk_is_full_and_the_next_one_succeeds) {
   small_disk disk{"size=64m"};
-  node server{disk.path(), {"--pool.templates=false", "--store.reserve_bytes=0"}};
+  node server{disk.path(), {"--store.reserve_bytes=0"}};
   auto base = server.import_busybox();
   auto client = server.connect();
   std::size_t failed = 0;
@@ -225,7 +225,7 @@ BOOST_AUTO_TEST_CASE(a_run_fails_wherever_the_disk_is_full_and_the_next_one_succ
 
 BOOST_AUTO_TEST_CASE(below_the_reserve_new_work_is_refused_and_running_work_ends) {
   small_disk disk{"size=96m"};
-  node server{disk.path(), {"--pool.templates=false", "--store.reserve_bytes=32MiB"}};
+  node server{disk.path(), {"--store.reserve_bytes=32MiB"}};
   auto base = server.import_busybox();
   auto running = server.spawn(
       {{"command", "sleep 5; echo kept > /root/f; echo ended"}, {"shell", true}, {"image", base}});

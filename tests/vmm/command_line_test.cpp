@@ -51,7 +51,7 @@ BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate) {
   BOOST_TEST(argv.front() == "/usr/bin/qemu-system-x86_64");
   BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=off"));
   BOOST_TEST(has(argv, "-accel", "tcg"));
-  BOOST_TEST(has(argv, "-cpu", "max,-erms,-fsrm"));
+  BOOST_TEST(has(argv, "-cpu", "max,-erms,-fsrm,-la57,-smap,-smep"));
   BOOST_TEST(has(argv, "-m", "512M"));
   BOOST_TEST(has(argv, "-smp", "2"));
   BOOST_TEST(has(argv, "-append",

@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -79,7 +80,7 @@ struct fixture {
   }
 
   template_store open(std::uint64_t bytes_max = 1u << 20) {
-    auto out = template_store::open(folder / "kept", bytes_max);
+    auto out = template_store::open(folder / "kept", {bytes_max});
     BOOST_REQUIRE_MESSAGE(out.has_value(), (out ? std::string{} : out.error().text));
     return *out;
   }
@@ -272,7 +273,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_others_may_write_is_refused) {
   BOOST_TEST(!out.refused.empty());
   BOOST_TEST(fs::exists(folder / "elsewhere"));
   BOOST_REQUIRE(::chmod((folder / "kept").c_str(), 0777) == 0);
-  BOOST_TEST(!template_store::open(folder / "kept", 1u << 20).has_value());
+  BOOST_TEST(!template_store::open(folder / "kept", {1u << 20}).has_value());
 }
 
 BOOST_AUTO_TEST_CASE(the_oldest_files_go_when_there_is_no_room_and_leavings_of_a_crash_at_once) {
@@ -302,6 +303,20 @@ BOOST_AUTO_TEST_CASE(the_oldest_files_go_when_there_is_no_room_and_leavings_of_a
   open().keep_only(wanted);
   BOOST_TEST(!fs::exists(file_of(*first)));
   BOOST_TEST(fs::exists(file_of(*third)));
+}
+
+BOOST_AUTO_TEST_CASE(the_last_space_of_a_disk_is_left_to_others) {
+  struct statvfs at {};
+  BOOST_REQUIRE(::statvfs(folder.c_str(), &at) == 0);
+  const auto made = make();
+  auto store = template_store::open(
+      folder / "kept", {1u << 20, std::uint64_t{at.f_blocks} * at.f_frsize}); // more than it has
+  BOOST_REQUIRE(store.has_value());
+  const auto saved = store->save(*made);
+  BOOST_REQUIRE(!saved.has_value());
+  BOOST_TEST(saved.error().text.find("must leave") != std::string::npos, saved.error().text);
+  BOOST_TEST(store->bytes() == 0u);
+  BOOST_TEST(open().save(*made).has_value()); // nothing else stood in its way
 }
 
 BOOST_AUTO_TEST_CASE(a_machine_does_not_start_from_what_does_not_fit) {

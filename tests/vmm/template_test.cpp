@@ -96,7 +96,7 @@ BOOST_AUTO_TEST_CASE(siblings_share_nothing_that_must_be_their_own) {
 BOOST_AUTO_TEST_CASE(a_kept_template_restores_as_a_new_one_does) {
   make_base();
   auto made = must_build();
-  auto store = template_store::open(folder / "kept", 1u << 30);
+  auto store = template_store::open(folder / "kept", {1u << 30});
   BOOST_REQUIRE(store.has_value());
   BOOST_REQUIRE(store->save(*made).has_value());
   BOOST_TEST(store->bytes() < made->ram_allocated_bytes() + (1u << 20));
