@@ -90,6 +90,9 @@ public:
   std::size_t running_count() const {
     return running_.running;
   }
+  const capacity& used() const {
+    return running_;
+  }
   /// With something that waits or runs; others are forgotten.
   std::size_t project_count() const {
     return projects_.size();

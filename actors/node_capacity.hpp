@@ -4,6 +4,7 @@
 #include "vmm/machine.hpp"
 
 #include <cstdint>
+#include <mutex>
 
 /// How much of the node microVMs may take together.
 ///
@@ -29,6 +30,32 @@ struct node_capacity {
     return running > 0 && c.cpus <= cpus &&
            std::uint64_t{c.memory_mib} + vm_overhead_mib <= memory_mib;
   }
+};
+
+/// What a machine of this node can have at most, for whoever must refuse what never fits: first the
+/// best that may turn out, from when the accelerator is chosen exactly what there is. Any thread.
+class known_capacity {
+public:
+  explicit known_capacity(const node_capacity& at_most = {}) : now_{at_most} {}
+
+  void set(const node_capacity& exact) {
+    std::lock_guard lock{mutex_};
+    now_ = exact;
+    is_exact_ = true;
+  }
+  node_capacity get() const {
+    std::lock_guard lock{mutex_};
+    return now_;
+  }
+  bool is_exact() const {
+    std::lock_guard lock{mutex_};
+    return is_exact_;
+  }
+
+private:
+  mutable std::mutex mutex_;
+  node_capacity now_;
+  bool is_exact_ = false;
 };
 
 /// This machine, or the part of its memory that our control group may use.

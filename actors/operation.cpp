@@ -171,15 +171,19 @@ void operation_state::finish(operation_event event, const std::string& error,
   auto now = unix_now_ns();
   record_ = edited(record_, [&](proto::OperationRecord::Builder r) {
     r.setEndedAtUnixNs(now);
+    ended_at_ = self_->clock().now();
     if (started_at_ != caf::actor_clock::time_point{}) {
-      r.setDurationUs(elapsed_us(started_at_, self_->clock().now()));
+      r.setDurationUs(elapsed_us(started_at_, ended_at_));
     }
     r.setError(error);
+    auto total_us = elapsed_us(accepted_at_, ended_at_);
+    r.getPhases().setTotalUs(total_us);
     if (!outcome) {
       return;
     }
     auto view = outcome->view();
     r.setPhases(view->getPhases());
+    r.getPhases().setTotalUs(total_us);
     r.setResult(view->getResult());
     r.setHasResult(view->getHasResult());
     if (view->getHasImage()) {
@@ -356,11 +360,31 @@ void operation_state::end_written() {
   log::info("operation ended", "operation", id_, "status", status_name(view->getStatus()), "image",
             uuid::from(view->getResultImage()), "duration_us", view->getDurationUs(), "error",
             view->getError().cStr());
+  count_end(*view);
   for (auto& c : std::exchange(cancels_, {})) {
     c.deliver(record_);
   }
   pump();
   quit_if_over();
+}
+
+void operation_state::count_end(proto::OperationRecord::Reader record) {
+  using how_it_ended = node_metrics::ending;
+  auto& metrics = *parts_->metrics;
+  metrics.end_committed(std::chrono::microseconds{elapsed_us(ended_at_, self_->clock().now())});
+  auto how = how_it_ended::failed;
+  if (record.getStatus() == proto::OperationStatus::CANCELLED) {
+    how = how_it_ended::cancelled;
+  } else if (record.getHasResult() && record.getResult().getTimedOut()) {
+    how = how_it_ended::timeout;
+  } else if (record.getStatus() == proto::OperationStatus::SUCCESS) {
+    how = how_it_ended::success;
+  }
+  if (record.getRequest().isInstance()) {
+    metrics.run_ended(how, record.getPhases());
+  } else {
+    metrics.import_ended(how);
+  }
 }
 
 void operation_state::end_failed(const caf::error& error) {
@@ -464,6 +488,7 @@ operation_state::make_behavior(std::shared_ptr<const operation_parts> parts,
   record_ = std::move(record);
   id_ = uuid::from(record_.view()->getId());
   result_image_ = ordered_uuid(unix_now_ns());
+  accepted_at_ = self_->clock().now();
   work_ = parts_->spawn_work(self_, record_, result_image_);
   self_->set_down_handler([this](const caf::down_msg& down) {
     if (work_ && down.source == work_) {

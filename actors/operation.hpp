@@ -2,6 +2,7 @@
 
 #include "actors/event_log.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/node_metrics.hpp"
 #include "actors/operation_state.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
@@ -26,6 +27,7 @@ struct operation_parts {
   scheduler_actor scheduler;
   images_actor images;
   std::shared_ptr<storage::space_reserve> reserve; ///< null: nothing is refused for it
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
   /// Spawns the work of an operation as a monitored child of `parent`; it begins by itself. The
   /// image that it makes gets the id `result_image`.
   std::function<work_actor(operation_actor::pointer parent,
@@ -105,6 +107,7 @@ private:
   void write_events();
   void write_end();
   void end_written();
+  void count_end(proto::OperationRecord::Reader record);
   void end_failed(const caf::error& error);
   void discard_result();
   void work_gone(bool in_order);
@@ -119,7 +122,9 @@ private:
   uuid result_image_;
   proto::OperationStatus status_ = proto::OperationStatus::PENDING;
   stage stage_ = stage::live;
+  caf::actor_clock::time_point accepted_at_;
   caf::actor_clock::time_point started_at_;
+  caf::actor_clock::time_point ended_at_;
   event_log log_;
   stream stdout_;
   stream stderr_;

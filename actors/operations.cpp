@@ -173,6 +173,7 @@ void operations_state::end_interrupted(const frame<proto::OperationRecord>& reco
   const std::string reason = "the server stopped while this operation was running";
   auto now = unix_now_ns();
   auto id = uuid::from(record.view()->getId());
+  auto is_run = record.view()->getRequest().isInstance();
   auto next = record.view()->getEventCount();
   auto ended = edited(record, [&](auto r) {
     r.setStatus(proto::OperationStatus::FAILED);
@@ -192,8 +193,13 @@ void operations_state::end_interrupted(const frame<proto::OperationRecord>& reco
   });
   self_->request(parts_->catalog, caf::infinite, std::move(request))
       .await(
-          [id](const frame<proto::Done>&) {
+          [id, is_run, metrics = parts_->metrics](const frame<proto::Done>&) {
             log::warn("interrupted operation ended as FAILED", "operation", id);
+            if (is_run) {
+              metrics->run_ended(node_metrics::ending::failed, {});
+            } else {
+              metrics->import_ended(node_metrics::ending::failed);
+            }
           },
           [id](const caf::error& e) {
             log::error("interrupted operation could not be ended", "operation", id, "error",

@@ -19,8 +19,8 @@ void pool_plan::failed(time_point now) {
   not_before_ = now + pause;
 }
 
-std::map<pool_plan::class_key, std::size_t> pool_plan::wanted(time_point now,
-                                                              std::uint64_t free_bytes) {
+std::map<pool_plan::class_key, std::size_t>
+pool_plan::wanted(time_point now, std::uint64_t free_bytes, std::uint64_t room_bytes) {
   std::erase_if(asked_, [&](const auto& each) { return each.first + window < now; });
   std::map<class_key, std::size_t> out;
   if (free_bytes < limits_.memory_kept_free_bytes) {
@@ -29,11 +29,11 @@ std::map<pool_plan::class_key, std::size_t> pool_plan::wanted(time_point now,
   for (const auto& [when, which] : asked_) {
     ++out[which];
   }
-  if (const auto least = std::min(limits_.floor, limits_.ceiling); least > 0) {
+  auto left = std::min(limits_.ceiling, most_in(room_bytes));
+  if (const auto least = std::min(limits_.floor, left); least > 0) {
     auto& usual = out[usual_];
     usual = std::max(usual, least);
   }
-  auto left = limits_.ceiling;
   if (auto usual = out.find(usual_); usual != out.end()) {
     usual->second = std::min(usual->second, left);
     left -= usual->second;

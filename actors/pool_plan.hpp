@@ -13,7 +13,9 @@ namespace coppice {
 ///
 /// Problem: one that waits saves its run a quarter of a second and costs memory and, once, a core
 /// for that quarter. So as many are kept as were asked for of late, between a floor, for the class
-/// that is asked for by default, and a ceiling for all together; and none while memory is short.
+/// that is asked for by default, and a ceiling for all together; none while the machine's memory is
+/// short; and only where those that run leave room in what VMs may have together: the pool gives
+/// way to them.
 ///
 /// Pure: the caller brings the time and says what is there.
 class pool_plan {
@@ -26,6 +28,9 @@ public:
     std::size_t ceiling = 4; ///< of all classes together; 0: none wait
     std::uint64_t memory_kept_free_bytes = 512u << 20;
   };
+  /// What one that waits is reckoned with: QEMU and what its guest has changed of the template's
+  /// memory, which all share (45 MiB were measured).
+  static constexpr std::uint64_t waiting_bytes = 64u << 20;
   /// Demand is what was asked for within this time.
   static constexpr std::chrono::seconds window{10};
   /// Waits longer after each failure in a row, up to the last.
@@ -41,8 +46,15 @@ public:
     failures_ = 0;
   }
 
-  /// What should be there. `usual` first, then by demand.
-  std::map<class_key, std::size_t> wanted(time_point now, std::uint64_t free_bytes);
+  /// What should be there. `usual` first, then by demand. `room_bytes`: of what VMs may have
+  /// together, what those that run leave, each of them reckoned in full.
+  std::map<class_key, std::size_t> wanted(time_point now, std::uint64_t free_bytes,
+                                          std::uint64_t room_bytes);
+
+  /// As many may wait in so much room.
+  static std::size_t most_in(std::uint64_t room_bytes) {
+    return static_cast<std::size_t>(room_bytes / waiting_bytes);
+  }
 
   /// Not before this one is made after failures.
   time_point not_before() const {

@@ -123,6 +123,10 @@ struct runtime::impl {
   std::shared_ptr<storage::space_reserve> reserve =
       std::make_shared<storage::space_reserve>(config.state_dir, config.store.reserve_bytes);
   std::shared_ptr<storage::reclaimer> space;
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
+  std::shared_ptr<known_capacity> capacity = std::make_shared<known_capacity>(capacity_of(
+      config, config.vm.accelerator == "tcg" ? vmm::accelerator::tcg : vmm::accelerator::kvm,
+      size_of_this_node()));
   std::shared_ptr<disk_sockets> sockets = std::make_shared<disk_sockets>();
   std::shared_ptr<fatal_bell> bell = std::make_shared<fatal_bell>();
   std::shared_ptr<vm_parts> vms = std::make_shared<vm_parts>();
@@ -190,12 +194,15 @@ void runtime::impl::spawn_pool() {
   vms->loop = &loop;
   vms->machine = machine_options_of(config);
   if (config.pool.templates) {
-    templates = std::make_shared<template_shelf>(
-        template_shelf::parts{.loop = &loop,
-                              .folder = config.state_dir / "templates",
-                              .bytes_max = config.pool.template_bytes_max,
-                              .free_bytes_min = std::max(template_shelf::parts{}.free_bytes_min,
-                                                         config.store.reserve_bytes)});
+    template_shelf::parts from;
+    from.loop = &loop;
+    from.folder = config.state_dir / "templates";
+    from.bytes_max = config.pool.template_bytes_max;
+    from.free_bytes_min = std::max(from.free_bytes_min, config.store.reserve_bytes);
+    from.uses_max = config.pool.template_uses_max;
+    from.age_max = config.pool.template_age_max;
+    from.metrics = metrics;
+    templates = std::make_shared<template_shelf>(std::move(from));
     templates->on_change([this] { caf::anon_send(pool_handle, make_frame<proto::Tick>()); });
   }
   vms->templates = templates;
@@ -210,16 +217,21 @@ void runtime::impl::spawn_pool() {
     return pool->spawn(vm, shared, owner);
   };
   parts->usual = {config.vm.cpus, config.vm.memory_mib};
-  parts->has_template = [shared = vms](const pool_plan::class_key& of) {
+  parts->template_of = [shared = vms](const pool_plan::class_key& of) -> std::uint64_t {
     auto options = shared->machine;
     std::tie(options.cpus, options.memory_mib) = of;
-    return shared->templates && shared->templates->find(options) != nullptr;
+    return shared->templates ? shared->templates->number_of(options) : 0;
+  };
+  parts->memory_max_bytes = [known = capacity]() -> std::uint64_t {
+    // Before that the accelerator is not chosen either.
+    return known->is_exact() ? known->get().memory_mib << 20 : 0;
   };
   parts->free_memory_bytes = available_memory_bytes;
   parts->limits.floor = config.pool.floor;
   parts->limits.ceiling = config.pool.ceiling;
   parts->limits.memory_kept_free_bytes = config.pool.memory_kept_free;
   parts->cores = cores;
+  parts->metrics = metrics;
   pool_handle = system->spawn(vm_pool, parts);
 }
 
@@ -251,6 +263,7 @@ std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
   parts->scheduler = slots;
   parts->images = images_handle;
   parts->reserve = reserve;
+  parts->metrics = metrics;
   parts->spawn_work = [instances, imports](operation_actor::pointer parent,
                                            const frame<proto::OperationRecord>& record,
                                            const uuid& result_image) -> work_actor {
@@ -264,6 +277,7 @@ std::shared_ptr<const operation_parts> runtime::impl::work_parts() {
 }
 
 void runtime::impl::spawn() {
+  metrics->on_free_space([space_left = reserve] { return space_left->free_bytes(); });
   system.emplace(caf_config);
   reader = system->spawn(catalog_reader, catalog);
   writer = system->spawn<caf::detached>(catalog_writer, catalog);
@@ -274,8 +288,8 @@ void runtime::impl::spawn() {
                       [work = space](const uuid& id) {
                         return work->punch(id);
                       }});
-  slots =
-      system->spawn(scheduler, scheduler_limits{config.import.running_max, config.default_class()});
+  slots = system->spawn(
+      scheduler, scheduler_limits{config.import.running_max, config.default_class(), metrics});
 
   auto inspect = std::make_shared<inspect_parts>();
   inspect->loop = &loop;
@@ -319,15 +333,19 @@ void runtime::impl::choose() {
     }
     vms->machine.accel = verdict->accel; // read by VMs only after the slots are open
     if (templates) {
-      static_cast<void>(templates->find(vms->machine)); // begins to make the usual one
+      static_cast<void>(templates->number_of(vms->machine)); // begins to make the usual one
     }
     auto room = capacity_of(config, verdict->accel, size_of_this_node());
     for (const auto& c : config.classes()) {
       if (!room.has_room_for(c)) {
-        log::warn("a class of machines never fits this node; runs that ask for it fail", "cpus",
-                  c.cpus, "memory_mib", c.memory_mib);
+        log::warn("a class of machines never fits this node; runs that ask for it are refused",
+                  "cpus", c.cpus, "memory_mib", c.memory_mib, "vm_cpus", room.cpus, "vm_memory_mib",
+                  room.memory_mib, "remedy",
+                  "take it out of vm.classes, or raise vm.cpus_max or vm.memory_bytes_max");
       }
     }
+    capacity->set(room);
+    caf::anon_send(pool_handle, make_frame<proto::Tick>()); // which has waited for that
     caf::anon_send(slots, make_frame<proto::SlotsReady>([&](auto r) {
                      r.setRunningMax(room.running);
                      r.setCpus(room.cpus);
@@ -398,7 +416,8 @@ runtime::~runtime() {
 coppice::services runtime::services() {
   return {*impl_->system,      impl_->reader,        impl_->writer,
           impl_->store_handle, impl_->images_handle, impl_->operations_handle,
-          impl_->slots,        impl_->config};
+          impl_->slots,        impl_->config,        impl_->metrics,
+          impl_->capacity};
 }
 
 void runtime::on_fatal(std::function<void(std::string)> callback) {

@@ -87,6 +87,7 @@ void scheduler_state::open(const frame<proto::SlotsReady>& request) {
   node_ = {view->getRunningMax(), view->getCpus(), view->getMemoryMib()};
   log::info("slots ready", "vms", node_.running, "vm_cpus", node_.cpus, "vm_memory_mib",
             node_.memory_mib);
+  metrics_->set_slots_max({node_.running, node_.cpus, node_.memory_mib});
   for (const auto& [id, needs] : instances_.set_capacity(node_)) {
     refuse(id, never_fits(needs));
   }
@@ -97,13 +98,28 @@ void scheduler_state::grant(fair_queue& queue) {
   while (auto id = queue.grant()) {
     auto next = waiting_.extract(*id);
     const auto& w = next.mapped();
-    next.mapped().promise.deliver(make_frame<proto::SlotGranted>(
-        [&](auto root) { root.setWaitedUs(elapsed_us(w.since, self_->clock().now())); }));
+    const auto waited_us = elapsed_us(w.since, self_->clock().now());
+    metrics_->slot_granted(&queue == &instances_ ? node_metrics::slot_kind::instance
+                                                 : node_metrics::slot_kind::import,
+                           std::chrono::microseconds{waited_us});
+    next.mapped().promise.deliver(
+        make_frame<proto::SlotGranted>([&](auto root) { root.setWaitedUs(waited_us); }));
   }
+  count();
+}
+
+void scheduler_state::count() {
+  metrics_->set_queue(node_metrics::slot_kind::instance, instances_.waiting_count(),
+                      instances_.running_count());
+  metrics_->set_queue(node_metrics::slot_kind::import, imports_.waiting_count(),
+                      imports_.running_count());
+  const auto& used = instances_.used();
+  metrics_->set_slots_used({used.running, used.cpus, used.memory_mib});
 }
 
 scheduler_actor::behavior_type scheduler_state::make_behavior(const scheduler_limits& limits) {
   default_class_ = limits.default_class;
+  metrics_ = limits.metrics;
   imports_.set_capacity({limits.imports_max, limits.imports_max, 0});
   return {
       [this](const frame<proto::AcquireSlot>& r) { return acquire(r); },

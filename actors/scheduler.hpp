@@ -3,10 +3,12 @@
 #include "actors/fair_queue.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/machine_class.hpp"
+#include "actors/node_metrics.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 
 #include <caf/stateful_actor.hpp>
@@ -18,6 +20,7 @@ namespace coppice {
 struct scheduler_limits {
   std::uint32_t imports_max = 1;
   machine_class default_class; ///< of runs that name none
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
 };
 
 /// Slots, granted in the order of actors/fair_queue.hpp.
@@ -49,12 +52,14 @@ private:
   void release(const uuid& operation);
   void open(const frame<proto::SlotsReady>& request);
   void grant(fair_queue& queue);
+  void count();
   void refuse(const uuid& operation, caf::error why);
   fair_queue::request request_of(proto::AcquireSlot::Reader wanted) const;
   caf::error never_fits(const fair_queue::demand& needs) const;
 
   scheduler_actor::stateful_pointer<scheduler_state> self_;
   machine_class default_class_;
+  std::shared_ptr<node_metrics> metrics_;
   fair_queue::capacity node_;
   fair_queue instances_; ///< no slot before SlotsReady
   fair_queue imports_;

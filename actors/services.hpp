@@ -1,8 +1,12 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/node_capacity.hpp"
+#include "actors/node_metrics.hpp"
 #include "actors/settings.hpp"
 #include "actors/type_ids.hpp"
+
+#include <memory>
 
 #include <caf/actor_system.hpp>
 
@@ -18,6 +22,8 @@ struct services {
   operations_actor operations;
   scheduler_actor scheduler;
   const settings& config;
+  std::shared_ptr<node_metrics> metrics;
+  std::shared_ptr<const known_capacity> capacity;
 };
 
 } // namespace coppice

@@ -57,7 +57,9 @@ struct settings {
     std::uint32_t ceiling = 8;                     ///< that wait at most, of all classes; 0: none
     std::uint64_t memory_kept_free = 1ull << 30;   ///< less available: none wait
     std::uint64_t template_bytes_max = 4ull << 30; ///< of templates kept on disk
-    bool templates = true;                         ///< else every VM boots, and none waits
+    std::uint32_t template_uses_max = 0;      ///< VMs from one, then it is made anew; 0: no limit
+    std::chrono::seconds template_age_max{0}; ///< then it is made anew; 0: no limit
+    bool templates = true;                    ///< else every VM boots, and none waits
   } pool;
 
   struct {
@@ -90,6 +92,10 @@ struct settings {
     std::chrono::seconds keep_younger_than{7 * 86'400}; ///< 0: young ones go too
     std::vector<std::string> keep;                      ///< ids or tags
   } gc;
+
+  struct {
+    std::string open_to = "loopback"; ///< operators, loopback, anyone: who may read GET /metrics
+  } metrics;
 
   struct {
     std::string level = "info"; ///< trace, debug, info, warn, error

@@ -25,23 +25,48 @@ void template_shelf::on_change(std::function<void()> call) {
   changed_ = std::move(call);
 }
 
-std::shared_ptr<const vmm::vm_template> template_shelf::find(const vmm::machine_options& options) {
-  std::lock_guard lock{mutex_};
+bool template_shelf::is_past_limit(const place& where) const {
+  return (parts_.uses_max > 0 && where.uses >= parts_.uses_max) ||
+         (parts_.age_max > std::chrono::seconds{0} &&
+          parts_.now() - where.made_at >= parts_.age_max);
+}
+
+template_shelf::place* template_shelf::serving(const vmm::machine_options& options) {
   if (is_stopped_) {
     return nullptr;
   }
   auto& where = places_[{options.cpus, options.memory_mib}];
   if (where.made) {
     auto fits = where.made->check_fits(options);
-    if (fits) {
-      return where.made;
+    if (!fits) {
+      log::warn("template is out of date and is made anew", "class", name_of(options), "reason",
+                fits.error().text);
+      where.made = nullptr;
     }
-    log::warn("template is out of date and is made anew", "class", name_of(options), "reason",
-              fits.error().text);
-    where.made = nullptr;
   }
-  ask_for(options, where);
-  return nullptr;
+  if (!where.made || is_past_limit(where)) {
+    ask_for(options, where);
+  }
+  return where.made ? &where : nullptr;
+}
+
+std::shared_ptr<const vmm::vm_template> template_shelf::find(const vmm::machine_options& options) {
+  std::lock_guard lock{mutex_};
+  auto* where = serving(options);
+  if (where == nullptr) {
+    return nullptr;
+  }
+  ++where->uses;
+  if (is_past_limit(*where)) {
+    ask_for(options, *where); // so that the next is there the sooner
+  }
+  return where->made;
+}
+
+std::uint64_t template_shelf::number_of(const vmm::machine_options& options) {
+  std::lock_guard lock{mutex_};
+  const auto* where = serving(options);
+  return where == nullptr ? 0 : where->number;
 }
 
 void template_shelf::refuse(const std::shared_ptr<const vmm::vm_template>& bad,
@@ -53,15 +78,16 @@ void template_shelf::refuse(const std::shared_ptr<const vmm::vm_template>& bad,
       where.made = nullptr;
       // The second in a row: whatever it is, it is not this one template.
       if (where.was_refused) {
-        where.rests_until = std::chrono::steady_clock::now() + rest;
+        where.rests_until = parts_.now() + rest;
       }
       where.was_refused = true;
+      parts_.metrics->template_was(node_metrics::template_event::refused);
     }
   }
 }
 
 void template_shelf::ask_for(const vmm::machine_options& options, place& where) {
-  if (where.is_asked_for || std::chrono::steady_clock::now() < where.rests_until) {
+  if (where.is_asked_for || parts_.now() < where.rests_until) {
     return;
   }
   where.is_asked_for = true;
@@ -85,14 +111,19 @@ void template_shelf::work() {
     auto options = std::move(asked_.front());
     asked_.pop_front();
     auto& where = places_[{options.cpus, options.memory_mib}]; // places are never removed
-    const auto is_kept_good = !where.was_refused;
+    const auto is_kept_good = !where.was_refused && !has_limits();
     lock.unlock();
-    auto made = make(options, is_kept_good);
+    auto made = parts_.make ? parts_.make(options) : make(options, is_kept_good);
     lock.lock();
     where.is_asked_for = false;
-    where.made = made;
-    if (!made) {
-      where.rests_until = std::chrono::steady_clock::now() + rest;
+    if (made) {
+      where.made = made;
+      ++where.number;
+      where.uses = 0;
+      where.made_at = parts_.now();
+    } else if (!is_stopped_) { // what is past its limit goes on being given
+      where.rests_until = parts_.now() + rest;
+      parts_.metrics->template_was(node_metrics::template_event::failed);
     }
     if (made && changed_ && !is_stopped_) {
       lock.unlock();
@@ -104,7 +135,7 @@ void template_shelf::work() {
 
 std::shared_ptr<const vmm::vm_template> template_shelf::make(const vmm::machine_options& options,
                                                              bool is_kept_good) {
-  auto ingredients = vmm::collect_ingredients(options);
+  auto ingredients = vmm::collect_ingredients(options, parts_.loop->jailer());
   if (!ingredients) {
     log::warn("no template: VMs boot", "class", name_of(options), "reason",
               ingredients.error().text);
@@ -119,15 +150,17 @@ std::shared_ptr<const vmm::vm_template> template_shelf::make(const vmm::machine_
     if (!loaded.refused.empty()) {
       log::warn("a template that was kept is not used and is made anew", "class", name_of(options),
                 "reason", loaded.refused);
+      parts_.metrics->template_was(node_metrics::template_event::refused);
     }
     if (loaded.found) {
       log::info("template loaded", "class", name_of(options), "memory_bytes",
                 loaded.found->ram_allocated_bytes());
+      parts_.metrics->template_was(node_metrics::template_event::loaded);
       return loaded.found;
     }
   }
   auto made = build(options, std::move(*ingredients));
-  if (made && kept) {
+  if (made && kept && !has_limits()) {
     if (auto saved = kept->save(*made); !saved) {
       log::warn("a template is not kept over restarts", "class", name_of(options), "reason",
                 saved.error().text);
@@ -172,6 +205,7 @@ template_shelf::build(const vmm::machine_options& options, vmm::template_ingredi
       std::chrono::steady_clock::now() - begin);
   log::info("template made", "class", name_of(options), "ms", took.count(), "memory_bytes",
             (*done)->ram_allocated_bytes(), "state_bytes", (*done)->state_bytes());
+  parts_.metrics->template_was(node_metrics::template_event::made);
   return *done;
 }
 

@@ -1,6 +1,7 @@
 #include "actors/vm_pool.hpp"
 
 #include "actors/log.hpp"
+#include "actors/node_capacity.hpp"
 #include "actors/requests.hpp"
 #include "actors/run_frames.hpp"
 
@@ -64,6 +65,14 @@ void vm_pool_state::drop(members::iterator which, const std::string& why) {
                 make_frame<proto::CloseDiskSlot>([&](auto r) { r.setSlot(which->slot); }));
   }
   members_.erase(which);
+  count();
+}
+
+void vm_pool_state::count() const {
+  const auto waiting = static_cast<std::size_t>(std::count_if(
+      members_.begin(), members_.end(), [](const member& m) { return m.at == stage::waiting; }));
+  parts_->metrics->set_pool({running_.size(), waiting, members_.size() - waiting,
+                             members_.size() * pool_plan::waiting_bytes});
 }
 
 // -- handing out
@@ -83,10 +92,15 @@ vm_pool_state::taken vm_pool_state::take(proto::TakeVm::Reader request) {
 
 void vm_pool_state::hand_out(const pool_plan::class_key& of, const work_actor& asker,
                              taken promise) {
-  auto found = std::find_if(members_.begin(), members_.end(),
-                            [&](const member& m) { return m.at == stage::waiting && m.of == of; });
+  auto found = members_.end();
+  for (auto one = members_.begin(); one != members_.end(); ++one) {
+    if (one->at == stage::waiting && one->of == of &&
+        (found == members_.end() || one->from > found->from)) {
+      found = one; // of the newest template
+    }
+  }
   if (found == members_.end()) {
-    make_new(asker, std::move(promise));
+    make_new(of, asker, std::move(promise));
     return;
   }
   auto one = std::move(*found);
@@ -95,7 +109,7 @@ void vm_pool_state::hand_out(const pool_plan::class_key& of, const work_actor& a
   self_->request(one.vm, adopt_max, make_frame<proto::AdoptVm>(), asker)
       .then(
           [this, one, promise](const frame<proto::Done>&) mutable {
-            handed_out(one.slot, true, one.vm, std::move(promise));
+            handed_out(one.slot, true, one.of, one.vm, std::move(promise));
           },
           [this, one, of, asker, promise](const caf::error& e) mutable {
             log::warn("a waiting VM is replaced", "reason", text_of(e));
@@ -106,20 +120,26 @@ void vm_pool_state::hand_out(const pool_plan::class_key& of, const work_actor& a
           });
 }
 
-void vm_pool_state::make_new(const work_actor& asker, taken promise) {
+void vm_pool_state::make_new(const pool_plan::class_key& of, const work_actor& asker,
+                             taken promise) {
   self_->request(parts_->store, caf::infinite, make_frame<proto::OpenDiskSlot>())
       .then(
-          [this, asker, promise](const frame<proto::DiskSlot>& opened) mutable {
-            handed_out(opened.view()->getSlot(), false, parts_->spawn_vm(self_, asker),
+          [this, of, asker, promise](const frame<proto::DiskSlot>& opened) mutable {
+            handed_out(opened.view()->getSlot(), false, of, parts_->spawn_vm(self_, asker),
                        std::move(promise));
           },
           [promise](const caf::error& e) mutable { promise.deliver(e); });
 }
 
-void vm_pool_state::handed_out(std::uint64_t slot, bool is_warm, const vm_actor& vm,
-                               taken promise) {
+void vm_pool_state::handed_out(std::uint64_t slot, bool is_warm, const pool_plan::class_key& of,
+                               const vm_actor& vm, taken promise) {
   self_->monitor(vm);
-  running_.insert(vm.address());
+  const auto bytes = (std::uint64_t{of.second} + vm_overhead_mib) << 20;
+  running_.emplace(vm.address(), bytes);
+  running_bytes_ += bytes;
+  parts_->metrics->vm_taken(is_warm);
+  trim();
+  count();
   promise.deliver(make_frame<proto::VmTaken>([&](auto r) {
                     r.setWarm(is_warm);
                     r.setSlot(slot);
@@ -138,23 +158,28 @@ void vm_pool_state::fill() {
   if (in_the_making > 0 || running_.size() >= parts_->cores || now < plan_->not_before()) {
     return;
   }
-  for (const auto& [of, count] : plan_->wanted(now, parts_->free_memory_bytes())) {
+  for (const auto& [of, count] : plan_->wanted(now, parts_->free_memory_bytes(), room_bytes())) {
     const auto there = std::count_if(members_.begin(), members_.end(),
                                      [of = of](const member& m) { return m.of == of; });
-    if (static_cast<std::size_t>(there) < count && parts_->has_template(of)) {
-      begin(of);
+    if (static_cast<std::size_t>(there) >= count) {
+      continue;
+    }
+    if (const auto from = parts_->template_of(of); from != 0) {
+      begin(of, from);
       return;
     }
   }
 }
 
-void vm_pool_state::begin(const pool_plan::class_key& of) {
+void vm_pool_state::begin(const pool_plan::class_key& of, std::uint64_t from) {
   member made;
   made.number = ++last_number_;
   made.of = of;
+  made.from = from;
   made.overlay = uuid::random();
   made.since = self_->clock().now();
   members_.push_back(made);
+  count();
   const auto number = made.number;
   self_->request(parts_->store, caf::infinite, make_frame<proto::OpenDiskSlot>())
       .then(
@@ -236,6 +261,7 @@ void vm_pool_state::pause(member& one) {
                                                [this](member& ready, const auto&) {
                                                  ready.at = stage::waiting;
                                                  plan_->succeeded();
+                                                 count();
                                                  log::debug("a vm waits", "cpus", ready.of.first,
                                                             "memory_mib", ready.of.second);
                                                  fill();
@@ -256,17 +282,46 @@ void vm_pool_state::look() {
       drop(which, "it did not get ready in time");
     }
   }
-  auto wanted = plan_->wanted(self_->clock().now(), parts_->free_memory_bytes());
+  trim();
+  replace_outdated();
+  fill();
+}
+
+std::uint64_t vm_pool_state::room_bytes() const {
+  const auto most = parts_->memory_max_bytes();
+  return most - std::min(most, running_bytes_);
+}
+
+void vm_pool_state::trim() {
+  const auto room = room_bytes();
+  auto wanted = plan_->wanted(self_->clock().now(), parts_->free_memory_bytes(), room);
+  // One in the making is worth keeping unless its memory is needed.
+  const auto is_short = members_.size() > pool_plan::most_in(room);
   for (auto one = members_.begin(); one != members_.end();) {
     const auto which = one++;
     auto& left = wanted[which->of];
     if (left > 0) {
       --left;
-    } else if (which->at == stage::waiting) {
+    } else if (which->at == stage::waiting || is_short) {
       drop(which, {});
     }
   }
-  fill();
+}
+
+void vm_pool_state::replace_outdated() {
+  const auto is_in_the_making = [](const member& m) {
+    return m.at != stage::waiting;
+  };
+  if (std::any_of(members_.begin(), members_.end(), is_in_the_making)) {
+    return; // the others serve until the last one is replaced
+  }
+  const auto outdated = std::find_if(members_.begin(), members_.end(), [&](const member& m) {
+    const auto newest = parts_->template_of(m.of);
+    return newest != 0 && newest != m.from;
+  });
+  if (outdated != members_.end()) {
+    drop(outdated, {});
+  }
 }
 
 void vm_pool_state::arm() {
@@ -281,7 +336,10 @@ vm_pool_state::make_behavior(std::shared_ptr<const vm_pool_parts> parts) {
     if (auto one = find(down.source); one != members_.end()) {
       drop(one, "its supervisor died");
     }
-    if (running_.erase(down.source) > 0) {
+    if (auto known = running_.find(down.source); known != running_.end()) {
+      running_bytes_ -= known->second;
+      running_.erase(known);
+      count();
       fill();
     }
   });

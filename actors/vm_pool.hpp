@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/node_metrics.hpp"
 #include "actors/pool_plan.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
@@ -10,7 +11,7 @@
 #include <list>
 #include <memory>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
@@ -23,12 +24,16 @@ struct vm_pool_parts {
   store_actor store;
   /// Spawns a VM that belongs to `owner`.
   std::function<vm_actor(vm_pool_actor::pointer pool, const work_actor& owner)> spawn_vm;
-  /// Whether VMs of that class can be restored. Asking has one made.
-  std::function<bool(const pool_plan::class_key&)> has_template;
+  /// Number of the template that VMs of that class are restored from, a new one with each that is
+  /// made anew; 0: there is none. Asking has one made.
+  std::function<std::uint64_t(const pool_plan::class_key&)> template_of;
   std::function<std::uint64_t()> free_memory_bytes;
+  /// What all VMs may have together; 0 until it is known, and then none is made.
+  std::function<std::uint64_t()> memory_max_bytes;
   pool_plan::limits limits;
   pool_plan::class_key usual; ///< the default class
   std::uint32_t cores = 1;
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
 };
 
 /// VMs that wait: restored, warmed by a run of nothing on a disk of their own, and stopped, so that
@@ -40,7 +45,9 @@ struct vm_pool_parts {
 /// Guarantee: a VM is handed out once, after it has answered that it lives, and to one owner; what
 /// has died, or does not get ready within `ready_max`, is replaced. Who asks gets a VM in any case:
 /// where none waits, one that is still to be started. None is made while all cores run VMs that
-/// were handed out, nor while memory is short (pool_plan.hpp).
+/// were handed out, nor while memory is short; and when one that is handed out needs, in full, what
+/// those that wait have of the node's memory, they end at once (pool_plan.hpp). Those that came
+/// from a template of which there is a newer one are replaced one after the other.
 class vm_pool_state {
 public:
   explicit vm_pool_state(vm_pool_actor::stateful_pointer<vm_pool_state> self) : self_{self} {}
@@ -67,6 +74,7 @@ private:
   struct member {
     std::uint64_t number = 0;
     pool_plan::class_key of;
+    std::uint64_t from = 0; ///< its template
     stage at = stage::opening;
     caf::actor_clock::time_point since;
     uuid overlay;
@@ -78,17 +86,22 @@ private:
 
   taken take(proto::TakeVm::Reader request);
   void hand_out(const pool_plan::class_key& of, const work_actor& asker, taken promise);
-  void make_new(const work_actor& asker, taken promise);
-  void handed_out(std::uint64_t slot, bool is_warm, const vm_actor& vm, taken promise);
+  void make_new(const pool_plan::class_key& of, const work_actor& asker, taken promise);
+  void handed_out(std::uint64_t slot, bool is_warm, const pool_plan::class_key& of,
+                  const vm_actor& vm, taken promise);
 
   void fill();
-  void begin(const pool_plan::class_key& of);
+  void begin(const pool_plan::class_key& of, std::uint64_t from);
   void attach(member& one);
   void start(member& one);
   void guest_said(const frame<proto::FromGuest>& message);
   void pause(member& one);
   void drop(members::iterator which, const std::string& why);
   void look();
+  void trim();
+  void replace_outdated();
+  std::uint64_t room_bytes() const;
+  void count() const;
   void arm();
 
   members::iterator find(std::uint64_t number);
@@ -103,7 +116,8 @@ private:
   std::unique_ptr<pool_plan> plan_;
   members members_;
   std::uint64_t last_number_ = 0;
-  std::unordered_set<caf::actor_addr> running_; ///< handed out and not gone
+  std::unordered_map<caf::actor_addr, std::uint64_t> running_; ///< handed out and not gone: memory
+  std::uint64_t running_bytes_ = 0;                            ///< of all of them
 };
 
 vm_pool_actor::behavior_type vm_pool(vm_pool_actor::stateful_pointer<vm_pool_state> self,

@@ -14,6 +14,7 @@ build=(
   libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libboost-test1.81-dev
   libcli11-dev libspdlog-dev libssl-dev
   liblmdb-dev                             # the catalog
+  prometheus-cpp-dev                      # the text of /metrics (its core only)
   liburing-dev                            # the disks' input and output
   libarchive-dev libext2fs-dev comerr-dev # layers in, ext4 out
 )

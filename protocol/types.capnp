@@ -139,10 +139,11 @@ struct Phases {
   mountUs @3 :UInt64;         # order sent -> process started (mount, files)
   execUs @4 :UInt64;          # process started -> ended
   unmountUs @5 :UInt64;       # ended -> disk unmounted and flushed
-  closeUs @6 :UInt64;         # unmounted -> QEMU gone, disk closed to writes
-  sealUs @7 :UInt64;          # closed -> sealed file durable
+  closeUs @6 :UInt64;         # of old records; QEMU now ends after the result
+  sealUs @7 :UInt64;          # unmounted -> sealed file durable
   commitUs @8 :UInt64;        # sealed -> catalog commit
   vmStart @9 :VmStart;        # how its machine came to be
+  totalUs @10 :UInt64;        # accepted -> its end decided
 }
 
 enum VmStart {

@@ -32,11 +32,12 @@ public:
   /// Why new work must not be taken on now: no_space, with what is free and what to do.
   std::optional<failure> refusal();
 
+  /// What is free, as of at most `fresh_for` ago; nothing: it cannot be asked.
+  std::optional<std::uint64_t> free_bytes();
+
   static constexpr std::chrono::seconds fresh_for{1};
 
 private:
-  std::optional<std::uint64_t> free_bytes();
-
   probe probe_;
   std::uint64_t reserve_bytes_;
   clock now_;

@@ -15,6 +15,8 @@
 
 namespace coppice::vmm {
 
+class launcher;
+
 /// Names a file's content without reading it, as long as nobody forges times.
 struct file_identity {
   std::uint64_t device = 0;
@@ -56,16 +58,19 @@ struct template_ingredients {
 /// between two settings of the clock (there is one at the start of each run).
 inline constexpr std::uint32_t clock_tolerance_ppm = 500;
 
-/// Reads QEMU, kernel and initramfs (some 80 MB): blocks for a tenth of a second or more.
+/// Reads QEMU, kernel and initramfs (some 80 MB): blocks for a tenth of a second or more. The
+/// guest's files are read through the launcher's descriptors where it has them: this process may
+/// not be able to open them, and they are what QEMU gets even if there are others by these names.
 /// missing; io.
-result<template_ingredients> collect_ingredients(const machine_options& options);
+result<template_ingredients> collect_ingredients(const machine_options& options,
+                                                 const launcher* jailer = nullptr);
 
 /// Pure.
 sha256_digest key_of(const template_ingredients& ingredients);
 
 /// Whether the files still are those that were read.
 result<void> check_unchanged(const template_ingredients& ingredients,
-                             const machine_options& options);
+                             const machine_options& options, const launcher* jailer = nullptr);
 
 /// A VM booted to where its agent waits for orders, with no disk touched, and saved.
 ///

@@ -20,7 +20,8 @@ namespace asio = boost::asio;
 /// handle: who lets go of that ends the build.
 struct template_build::impl : std::enable_shared_from_this<impl> {
   impl(event_loop& loop, machine_options how, template_ingredients of, answer then)
-      : options{std::move(how)}, done{std::move(then)}, deadline{loop.context()} {
+      : jailer{loop.jailer()}, options{std::move(how)}, done{std::move(then)}, deadline{
+                                                                                   loop.context()} {
     made.ingredients = std::move(of);
   }
 
@@ -38,6 +39,7 @@ struct template_build::impl : std::enable_shared_from_this<impl> {
   std::mutex mutex; // the machine may speak before its handle is here
   std::weak_ptr<machine> vm;
 
+  const launcher* const jailer; ///< the loop's
   const machine_options options;
   // The loop's thread only:
   vm_template::parts made;
@@ -114,7 +116,7 @@ void template_build::impl::finish(bool killed) {
                                         : "the build was ended before it was done");
   }
   if (!trouble) {
-    if (auto same = check_unchanged(made.ingredients, options); !same) {
+    if (auto same = check_unchanged(made.ingredients, options, jailer); !same) {
       trouble = same.error();
     }
   }
@@ -132,7 +134,7 @@ result<std::shared_ptr<template_build>> template_build::start(event_loop& loop,
                                                               template_ingredients ingredients,
                                                               std::chrono::milliseconds deadline,
                                                               answer done) {
-  if (auto same = check_unchanged(ingredients, options); !same) {
+  if (auto same = check_unchanged(ingredients, options, loop.jailer()); !same) {
     return same.error();
   }
   auto ram = make_memory_file("coppice-ram", std::uint64_t{options.memory_mib} << 20);

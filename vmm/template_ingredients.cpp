@@ -1,15 +1,18 @@
 #include "vmm/command_line.hpp"
 #include "vmm/find_program.hpp"
+#include "vmm/launcher.hpp"
 #include "vmm/probe_clock.hpp"
 #include "vmm/template.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <tuple>
 #include <vector>
 
 namespace coppice::vmm {
@@ -36,24 +39,31 @@ failure unreadable(const std::string& path) {
   return fail(errno == ENOENT ? ec::missing : ec::io, path + ": " + std::strerror(errno));
 }
 
-result<file_identity> look_at(const std::string& path) {
+/// A descriptor that somebody else holds of one of the guest's files; -1: there is none.
+int held_file(const launcher* jailer, const std::filesystem::path& path) {
+  return jailer == nullptr ? -1 : jailer->guest_file(path.string());
+}
+
+result<file_identity> look_at(const std::string& path, int held = -1) {
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) {
+  if ((held >= 0 ? ::fstat(held, &st) : ::stat(path.c_str(), &st)) != 0) {
     return unreadable(path);
   }
   return identity_of(st);
 }
 
-result<file_content> read_content(const std::string& path) {
-  const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+result<file_content> read_content(const std::string& path, int held) {
+  const unique_fd own{held >= 0 ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const int file = held >= 0 ? held : own.get();
   struct stat st {};
-  if (!file || ::fstat(file.get(), &st) != 0) {
+  if (file < 0 || ::fstat(file, &st) != 0) {
     return unreadable(path);
   }
   sha256 hash;
   std::vector<std::byte> piece(piece_bytes);
+  off_t offset = 0; // not the descriptor's own, which others share
   for (;;) {
-    const auto n = ::read(file.get(), piece.data(), piece.size());
+    const auto n = ::pread(file, piece.data(), piece.size(), offset);
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -64,6 +74,7 @@ result<file_content> read_content(const std::string& path) {
       return file_content{hash.finish(), identity_of(st)};
     }
     hash.add({piece.data(), static_cast<std::size_t>(n)});
+    offset += n;
   }
 }
 
@@ -86,7 +97,8 @@ std::string host_text() {
 
 } // namespace
 
-result<template_ingredients> collect_ingredients(const machine_options& options) {
+result<template_ingredients> collect_ingredients(const machine_options& options,
+                                                 const launcher* jailer) {
   auto qemu = find_program(options.qemu);
   if (!qemu) {
     return fail(ec::missing, qemu.error().text);
@@ -98,13 +110,16 @@ result<template_ingredients> collect_ingredients(const machine_options& options)
   out.qemu_path = *qemu;
   struct {
     std::string path;
+    int held;
     sha256_digest& digest;
     file_identity& identity;
-  } const files[] = {{*qemu, out.qemu, out.qemu_file},
-                     {options.kernel.string(), out.kernel, out.kernel_file},
-                     {options.initramfs.string(), out.initramfs, out.initramfs_file}};
+  } const files[] = {
+      {*qemu, -1, out.qemu, out.qemu_file},
+      {options.kernel.string(), held_file(jailer, options.kernel), out.kernel, out.kernel_file},
+      {options.initramfs.string(), held_file(jailer, options.initramfs), out.initramfs,
+       out.initramfs_file}};
   for (const auto& file : files) {
-    auto content = read_content(file.path);
+    auto content = read_content(file.path, file.held);
     if (!content) {
       return content.error();
     }
@@ -147,13 +162,14 @@ sha256_digest key_of(const template_ingredients& ingredients) {
 }
 
 result<void> check_unchanged(const template_ingredients& ingredients,
-                             const machine_options& options) {
-  const std::pair<std::string, file_identity> files[] = {
-      {ingredients.qemu_path, ingredients.qemu_file},
-      {options.kernel.string(), ingredients.kernel_file},
-      {options.initramfs.string(), ingredients.initramfs_file}};
-  for (const auto& [path, identity] : files) {
-    auto now = look_at(path);
+                             const machine_options& options, const launcher* jailer) {
+  const std::tuple<std::string, int, file_identity> files[] = {
+      {ingredients.qemu_path, -1, ingredients.qemu_file},
+      {options.kernel.string(), held_file(jailer, options.kernel), ingredients.kernel_file},
+      {options.initramfs.string(), held_file(jailer, options.initramfs),
+       ingredients.initramfs_file}};
+  for (const auto& [path, held, identity] : files) {
+    auto now = look_at(path, held);
     if (!now) {
       return now.error();
     }

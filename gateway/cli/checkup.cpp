@@ -125,7 +125,7 @@ finding check_classes(const settings& values) {
   auto text = text_of_classes(fitting) + " (processors:MiB)";
   if (!too_large.empty()) {
     return {verdict::warn, "classes",
-            text + "; too large for this machine, runs that ask for them fail: " +
+            text + "; too large for this machine, runs that ask for them are refused: " +
                 text_of_classes(too_large),
             "take them out of vm.classes, or raise vm.cpus_max or vm.memory_bytes_max"};
   }

@@ -283,6 +283,14 @@ void add_pool(std::vector<setting>& rows) {
                           "With less memory available on this machine none wait."));
   rows.push_back(size_row({"pool", "template_bytes_max"}, FIELD(pool.template_bytes_max), 1 * mib,
                           1ull << 50, "What the saved ones may take below the state folder."));
+  rows.push_back(count_row(
+      {"pool", "template_uses_max"}, FIELD(pool.template_uses_max), 0, 1'000'000'000,
+      "After so many microVMs from a saved one it is made anew, with what its guests share (see "
+      "docs/security.md); it serves until the new one is there. 0: no limit. With a limit here or "
+      "for the age, none is kept over restarts."));
+  rows.push_back(duration_row({"pool", "template_age_max"}, FIELD(pool.template_age_max),
+                              std::chrono::seconds{0}, std::chrono::seconds{365ll * 86'400},
+                              "A saved one that is so old is made anew. 0: no limit."));
 }
 
 void add_daemon(std::vector<setting>& rows) {
@@ -392,6 +400,14 @@ void add_gc(std::vector<setting>& rows) {
                          set_kept_images});
 }
 
+void add_metrics(std::vector<setting>& rows) {
+  rows.push_back(choice_row(
+      {"metrics", "open_to"}, FIELD(metrics.open_to), {"operators", "loopback", "anyone"},
+      "Who may read GET /metrics without a token. operators: only who may use the admin socket. "
+      "loopback: also clients on this machine, unless a proxy asks for them. anyone: every client "
+      "of the HTTP API. It tells numbers of the whole node, no names."));
+}
+
 void add_log(std::vector<setting>& rows) {
   rows.push_back(choice_row({"log", "level"}, FIELD(log.level),
                             {"trace", "debug", "info", "warn", "error"},
@@ -416,6 +432,7 @@ std::vector<setting> make_table() {
   add_gc(rows);
   add_daemon(rows);
   add_jail(rows);
+  add_metrics(rows);
   add_log(rows);
   return rows;
 }
@@ -460,6 +477,7 @@ std::string_view section_title(std::string_view section) {
       {"limits", "Limits on what one request may ask for"},
       {"events", "Event logs of operations"},
       {"gc", "Deleting images that nobody needs any more: coppice gc"},
+      {"metrics", "Numbers for Prometheus"},
       {"log", "The log"},
   };
   for (const auto& [name, title] : titles) {

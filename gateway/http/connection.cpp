@@ -2,6 +2,8 @@
 
 #include "gateway/http/status.hpp"
 
+#include <boost/asio/ip/address_v4.hpp>
+#include <boost/asio/ip/address_v6.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -9,6 +11,9 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/field.hpp>
 #include <boost/beast/http/read.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -44,6 +49,23 @@ std::string date_text() {
   return {text.data(), size};
 }
 
+bool is_loopback(const sockaddr& address) {
+  if (address.sa_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    return asio::ip::address_v4{ntohl(v4.sin_addr.s_addr)}.is_loopback();
+  }
+  if (address.sa_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    asio::ip::address_v6::bytes_type bytes{};
+    std::copy_n(v6.sin6_addr.s6_addr, bytes.size(), bytes.begin());
+    const asio::ip::address_v6 whole{bytes};
+    return whole.is_loopback() ||
+           (whole.is_v4_mapped() &&
+            asio::ip::make_address_v4(asio::ip::v4_mapped, whole).is_loopback());
+  }
+  return false;
+}
+
 void append_header(std::string& head, std::string_view name, std::string_view value) {
   head += name;
   head += ": ";
@@ -69,7 +91,9 @@ struct connection::body_plan {
 
 connection::connection(stream_socket socket, std::chrono::seconds idle_timeout)
     : stream_{std::move(socket)}, idle_timeout_{idle_timeout}, buffer_{read_buffer_bytes_max} {
-  // nop
+  beast::error_code error;
+  const auto peer = stream_.socket().remote_endpoint(error);
+  is_from_loopback_ = !error && is_loopback(*peer.data());
 }
 
 std::string_view connection::method() const {

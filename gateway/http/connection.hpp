@@ -52,6 +52,11 @@ public:
     return refused_because_;
   }
 
+  /// Over TCP from this machine.
+  bool is_from_loopback() const {
+    return is_from_loopback_;
+  }
+
   std::string_view method() const;
   std::string_view target() const;
   /// Empty when absent.
@@ -97,6 +102,7 @@ private:
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::buffer_body>> parser_;
   refusal refused_because_;
+  bool is_from_loopback_ = false;
   bool is_idle_ = true;
   bool must_continue_ = false; ///< the client waits for 100 before it sends the body
   bool is_broken_ = false;     ///< the body could not be read to its end

@@ -9,6 +9,7 @@ namespace {
 
 constexpr route table[] = {
     {"GET", "/healthz", get_health, 0, audience::anyone},
+    {"GET", "/metrics", get_metrics, 0, audience::observers},
     {"POST", "/admin/import", post_admin_import, may_import, audience::operators},
 
     {"GET", "/v1/whoami", get_whoami},
@@ -65,11 +66,12 @@ std::span<const route> routes() {
 }
 
 route_match match_route(std::string_view method, const std::vector<std::string>& segments,
-                        bool is_operator) {
+                        const visitor& from) {
   route_match out;
   auto wanted = method == "HEAD" ? std::string_view{"GET"} : method;
   for (const auto& candidate : routes()) {
-    if (candidate.open_to == audience::operators && !is_operator) {
+    if ((candidate.open_to == audience::operators && !from.is_operator) ||
+        (candidate.open_to == audience::observers && !from.is_observer)) {
       continue;
     }
     auto params = match_pattern(candidate.pattern, segments);

@@ -14,9 +14,10 @@ using handler = asio::awaitable<reply> (*)(exchange&);
 
 /// Who is let through to a route before rights are looked at.
 enum class audience {
-  anyone,   ///< without a token
-  callers,  ///< with a token, or on the admin socket
-  operators ///< on the admin socket only; elsewhere the address does not exist
+  anyone,    ///< without a token
+  callers,   ///< with a token, or on the admin socket
+  observers, ///< as metrics.open_to says, without a token; elsewhere the address does not exist
+  operators  ///< on the admin socket only; elsewhere the address does not exist
 };
 
 struct route {
@@ -36,7 +37,13 @@ struct route_match {
   std::string allow; ///< the methods of the address, when it exists but not for this method
 };
 
+/// What a client may see beside what everybody may.
+struct visitor {
+  bool is_operator = false;
+  bool is_observer = false;
+};
+
 route_match match_route(std::string_view method, const std::vector<std::string>& segments,
-                        bool is_operator);
+                        const visitor& from);
 
 } // namespace coppice::gateway

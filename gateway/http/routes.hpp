@@ -8,6 +8,7 @@ namespace coppice::gateway {
 // -- routes_account.cpp --------------------------------------------------------------------------
 
 asio::awaitable<reply> get_health(exchange& x);
+asio::awaitable<reply> get_metrics(exchange& x);
 asio::awaitable<reply> get_whoami(exchange& x);
 
 // -- routes_images.cpp ---------------------------------------------------------------------------

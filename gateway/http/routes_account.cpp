@@ -25,6 +25,12 @@ asio::awaitable<reply> get_health(exchange&) {
   co_return reply{200, R"({"status":"ok"})"};
 }
 
+asio::awaitable<reply> get_metrics(exchange& x) {
+  reply out{200, x.inside().metrics->text()};
+  out.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  co_return out;
+}
+
 asio::awaitable<reply> get_whoami(exchange& x) {
   auto request = make_frame<proto::CountActive>([&](auto root) { root.setProject(x.who.project); });
   auto counts = co_await x.read<proto::ActiveCounts>(x.inside().catalog, std::move(request));

@@ -10,10 +10,16 @@
 namespace coppice::gateway {
 namespace {
 
-spawn_limits limits_of(const settings& config) {
+/// Classes that can never run here do not exist for who asks.
+spawn_limits limits_of(const services& inside) {
+  const auto& config = inside.config;
+  auto classes = config.classes();
+  std::erase_if(classes, [room = inside.capacity->get()](const machine_class& c) {
+    return !room.has_room_for(c);
+  });
   return {static_cast<std::uint32_t>(config.limits.instance_timeout_default.count()),
           static_cast<std::uint32_t>(config.limits.instance_timeout_max.count()),
-          config.limits.layer_bytes_max, config.default_class(), config.classes()};
+          config.limits.layer_bytes_max, config.default_class(), std::move(classes)};
 }
 
 asio::awaitable<answer<frame<proto::ImageRow>>> resolve_image(exchange& x,
@@ -110,7 +116,7 @@ asio::awaitable<reply> post_instance(exchange& x) {
     if (body.has_error()) {
       co_return reply{body.error()};
     }
-    order = parse_spawn_order(*body, limits_of(x.config()));
+    order = parse_spawn_order(*body, limits_of(x.inside()));
   }
   if (order.has_error()) {
     co_return reply{order.error()};

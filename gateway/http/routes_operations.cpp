@@ -168,6 +168,7 @@ void write_metrics(json_writer& json, proto::Phases::Reader phases) {
   json.member("unmount_us", phases.getUnmountUs());
   json.member("close_us", phases.getCloseUs());
   json.member("seal_us", phases.getSealUs());
+  json.member("total_us", phases.getTotalUs());
   json.end_object();
   json.end_object();
 }

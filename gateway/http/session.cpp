@@ -63,6 +63,7 @@ asio::awaitable<bool> session::serve_one() {
   connection::written result;
   std::string project;
   std::string path;
+  route_ = nullptr;
   if (arrived == connection::arrival::refused) {
     reply out{connection_.refused_because()};
     result = co_await connection_.write_reply(out, request_id_, true);
@@ -71,7 +72,11 @@ asio::awaitable<bool> session::serve_one() {
     path = connection_.target().substr(0, connection_.target().find('?')).substr(0, 512);
     result = co_await answer_request(target, project);
   }
-  log_request(path, result, project, begun);
+  auto spent = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - begun);
+  server_.inside.metrics->request_answered(
+      route_ ? route_->method : "other", route_ ? route_->pattern : "other", result.status, spent);
+  log_request(path, result, project, spent);
   if (!result.keep_alive && result.is_complete) {
     co_await connection_.linger();
   }
@@ -85,7 +90,8 @@ asio::awaitable<connection::written> session::answer_request(const answer<reques
     co_return co_await connection_.write_reply(out, request_id_, server_.stopping);
   }
   auto method = connection_.method();
-  auto match = match_route(method, target->segments, is_operator_);
+  auto match = match_route(method, target->segments, {is_operator_, is_observer()});
+  route_ = match.found;
   if (!match.found) {
     reply out{not_found("no such address")};
     if (!match.allow.empty()) {
@@ -95,7 +101,7 @@ asio::awaitable<connection::written> session::answer_request(const answer<reques
     co_return co_await connection_.write_reply(out, request_id_, server_.stopping);
   }
   caller who;
-  if (match.found->open_to != audience::anyone) {
+  if (match.found->open_to != audience::anyone && match.found->open_to != audience::observers) {
     auto identified = co_await identify(*target);
     if (identified.has_error() || !identified->may(match.found->needs)) {
       reply out{identified.has_error() ? identified.error() : insufficient(match.found->needs)};
@@ -111,6 +117,23 @@ asio::awaitable<connection::written> session::answer_request(const answer<reques
   co_return co_await connection_.write_reply(out, request_id_, server_.stopping);
 }
 
+bool session::is_observer() const {
+  const auto& open_to = server_.inside.config.metrics.open_to;
+  if (is_operator_ || open_to == "anyone") {
+    return true;
+  }
+  if (open_to != "loopback" || !connection_.is_from_loopback()) {
+    return false;
+  }
+  // A proxy on this machine asks for somebody else.
+  for (const auto* name : {"Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"}) {
+    if (!connection_.header(name).empty()) {
+      return false;
+    }
+  }
+  return true;
+}
+
 asio::awaitable<answer<caller>> session::identify(const request_target& target) {
   if (!is_operator_) {
     co_return co_await identify_token(server_, connection_.header("Authorization"));
@@ -121,10 +144,7 @@ asio::awaitable<answer<caller>> session::identify(const request_target& target) 
 }
 
 void session::log_request(std::string_view path, const connection::written& result,
-                          std::string_view project,
-                          std::chrono::steady_clock::time_point begun) const {
-  auto spent = std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::steady_clock::now() - begun);
+                          std::string_view project, std::chrono::microseconds spent) const {
   log::info("request", "request", request_id_, "method",
             path.empty() ? std::string_view{"-"} : connection_.method(), "path", path, "status",
             result.status, "bytes", result.bytes, "duration_us", spent.count(), "complete",

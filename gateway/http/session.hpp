@@ -33,13 +33,16 @@ private:
   asio::awaitable<connection::written> answer_request(const answer<request_target>& target,
                                                       std::string& project);
   asio::awaitable<answer<caller>> identify(const request_target& target);
+  /// Who may see the node's numbers without a token.
+  bool is_observer() const;
   void log_request(std::string_view path, const connection::written& result,
-                   std::string_view project, std::chrono::steady_clock::time_point begun) const;
+                   std::string_view project, std::chrono::microseconds spent) const;
 
   context& server_;
   connection connection_;
   bool is_operator_;
   std::string request_id_;
+  const route* route_ = nullptr; ///< of the request under way
 };
 
 } // namespace coppice::gateway

@@ -1,5 +1,7 @@
 #include "actors/operation.hpp"
+#include "actors/requests.hpp"
 #include "tests/actors/node_fixture.hpp"
+#include "tests/support/metric_text.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -8,6 +10,7 @@
 namespace {
 
 using namespace coppice;
+using namespace std::chrono_literals;
 using status = proto::OperationStatus;
 
 work_actor::behavior_type work_double(work_actor::pointer, std::shared_ptr<test::heard> h) {
@@ -31,6 +34,7 @@ struct fixture : test::node_fixture {
   uuid image = uuid::random();
   uuid result_image;
   work_actor work;
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
   operation_actor op = start();
 
   operation_actor start() {
@@ -41,6 +45,7 @@ struct fixture : test::node_fixture {
     parts->store = store;
     parts->scheduler = slots;
     parts->images = images;
+    parts->metrics = metrics;
     parts->spawn_work = [this](operation_actor::pointer parent,
                                const frame<proto::OperationRecord>&, const uuid& result) {
       result_image = result;
@@ -140,6 +145,29 @@ BOOST_AUTO_TEST_CASE(a_good_run_ends_with_image_result_and_whole_event_log) {
   say(make_frame<proto::WorkGone>());
   BOOST_TEST(gone());
   BOOST_TEST(told->discarded.empty());
+}
+
+BOOST_AUTO_TEST_CASE(its_end_is_counted_and_its_whole_time_is_in_its_phases) {
+  run_until_executing();
+  advance(3s);
+  say(edited(success(), [](proto::OperationOutcome::Builder r) {
+    r.getResult().setTimedOut(true);
+    r.initPhases().setExecUs(2'000'000);
+    r.getPhases().setVmStart(proto::VmStart::POOL);
+  }));
+  auto record = stored(id);
+  BOOST_TEST(record.view()->getPhases().getTotalUs() == 3'000'000u);
+  auto text = metrics->text();
+  BOOST_TEST(test::has_line(text, "coppice_runs_total{end=\"timeout\"} 1"));
+  BOOST_TEST(test::has_line(text, "coppice_runs_total{end=\"success\"} 0"));
+  BOOST_TEST(
+      test::has_line(text, "coppice_run_phase_seconds_sum{phase=\"total\",vm_start=\"pool\"} 3"));
+  BOOST_TEST(test::has_line(text, "coppice_end_commit_seconds_count 1"));
+}
+
+BOOST_AUTO_TEST_CASE(one_that_is_cancelled_while_it_waits_is_counted_as_cancelled) {
+  ask<proto::OperationRecord>(op, make_frame<proto::CancelOperation>());
+  BOOST_TEST(test::has_line(metrics->text(), "coppice_runs_total{end=\"cancelled\"} 1"));
 }
 
 BOOST_AUTO_TEST_CASE(output_is_written_when_it_has_waited_long_enough) {

@@ -15,8 +15,9 @@ struct fixture {
   pool_plan plan{{.floor = 1, .ceiling = 4, .memory_kept_free_bytes = 1u << 30}, usual};
   pool_plan::time_point now = pool_plan::time_point{} + 1000s;
 
-  std::size_t wanted(const pool_plan::class_key& of, std::uint64_t free_bytes = plenty) {
-    auto all = plan.wanted(now, free_bytes);
+  std::size_t wanted(const pool_plan::class_key& of, std::uint64_t free_bytes = plenty,
+                     std::uint64_t room_bytes = plenty) {
+    auto all = plan.wanted(now, free_bytes, room_bytes);
     auto found = all.find(of);
     return found == all.end() ? 0 : found->second;
   }
@@ -58,6 +59,26 @@ BOOST_AUTO_TEST_CASE(none_wait_while_memory_is_short) {
   plan.asked(usual, now);
   BOOST_TEST(wanted(usual, (1u << 30) - 1) == 0u);
   BOOST_TEST(wanted(usual, 1u << 30) == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(those_that_run_leave_room_for_so_many) {
+  const auto each = pool_plan::waiting_bytes;
+  for (int i = 0; i < 2; ++i) {
+    plan.asked(usual, now);
+    plan.asked(large, now);
+  }
+  const struct {
+    std::uint64_t room_bytes;
+    std::size_t usual_wait;
+    std::size_t large_wait;
+  } rows[] = {{plenty, 2, 2},   {4 * each, 2, 2}, {4 * each - 1, 2, 1},
+              {3 * each, 2, 1}, {2 * each, 2, 0}, {2 * each - 1, 1, 0},
+              {each, 1, 0},     {each - 1, 0, 0}, {0, 0, 0}};
+  for (const auto& r : rows) {
+    BOOST_TEST(wanted(usual, plenty, r.room_bytes) == r.usual_wait, r.room_bytes);
+    BOOST_TEST(wanted(large, plenty, r.room_bytes) == r.large_wait, r.room_bytes);
+    BOOST_TEST((r.usual_wait + r.large_wait) * each <= r.room_bytes);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_ceiling_of_nothing_is_obeyed) {

@@ -1,6 +1,7 @@
 #include "actors/node_capacity.hpp"
 #include "actors/scheduler.hpp"
 #include "tests/support/deterministic.hpp"
+#include "tests/support/metric_text.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -10,6 +11,7 @@
 namespace {
 
 using namespace coppice;
+using namespace std::chrono_literals;
 
 constexpr std::uint32_t default_cpus = 1;
 constexpr std::uint32_t default_memory_mib = 256;
@@ -23,8 +25,9 @@ struct run {
 };
 
 struct fixture : test::deterministic {
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
   scheduler_actor slots =
-      sys.spawn(scheduler, scheduler_limits{1, {default_cpus, default_memory_mib}});
+      sys.spawn(scheduler, scheduler_limits{1, {default_cpus, default_memory_mib}, metrics});
   std::vector<uuid> granted;
   std::vector<uuid> refused;
   ~fixture() {
@@ -83,6 +86,31 @@ struct fixture : test::deterministic {
 } // namespace
 
 BOOST_FIXTURE_TEST_SUITE(scheduler_suite, fixture)
+
+BOOST_AUTO_TEST_CASE(what_waits_and_what_runs_is_counted) {
+  auto a = acquire();
+  auto b = acquire();
+  acquire_import();
+  auto says = [&](const std::string& line) {
+    return test::has_line(metrics->text(), line);
+  };
+  BOOST_TEST(says("coppice_queue_length{kind=\"instance\"} 2"));
+  BOOST_TEST(says("coppice_queue_length{kind=\"import\"} 0"));
+  BOOST_TEST(says("coppice_slots_used{kind=\"import\"} 1"));
+  advance(2s);
+  ready(1, 100, 1000);
+  BOOST_TEST(says("coppice_queue_length{kind=\"instance\"} 1"));
+  BOOST_TEST(says("coppice_slots_used{kind=\"instance\"} 1"));
+  BOOST_TEST(says("coppice_vm_cpus_used 1"));
+  BOOST_TEST(says("coppice_vm_memory_bytes{of=\"runs\"} 335544320")); // with QEMU's own
+  BOOST_TEST(says("coppice_vm_slots_max 1"));
+  BOOST_TEST(says("coppice_vm_memory_bytes_max 1048576000"));
+  BOOST_TEST(says("coppice_queue_wait_seconds_sum{kind=\"instance\"} 2"));
+  release(a);
+  release(b);
+  BOOST_TEST(says("coppice_slots_used{kind=\"instance\"} 0"));
+  BOOST_TEST(says("coppice_vm_memory_bytes{of=\"runs\"} 0"));
+}
 
 BOOST_AUTO_TEST_CASE(nothing_runs_before_the_slots_are_ready) {
   auto a = acquire();

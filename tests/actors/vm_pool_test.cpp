@@ -1,6 +1,8 @@
+#include "actors/node_capacity.hpp"
 #include "actors/requests.hpp"
 #include "actors/vm_pool.hpp"
 #include "tests/actors/node_fixture.hpp"
+#include "tests/support/metric_text.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -81,7 +83,9 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vms_sc
 struct fixture : test::node_fixture {
   std::shared_ptr<vms_script> vms = std::make_shared<vms_script>();
   std::shared_ptr<std::uint64_t> free_bytes = std::make_shared<std::uint64_t>(plenty);
-  std::shared_ptr<bool> has_template = std::make_shared<bool>(true);
+  std::shared_ptr<std::uint64_t> memory_max = std::make_shared<std::uint64_t>(plenty);
+  std::shared_ptr<std::uint64_t> newest_template = std::make_shared<std::uint64_t>(1);
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
   vm_pool_actor pool;
 
   ~fixture() {
@@ -101,9 +105,13 @@ struct fixture : test::node_fixture {
       v->all.push_back(by->spawn(vm_double, v, owner));
       return v->all.back();
     };
-    parts->has_template = [known = has_template](const auto&) {
+    parts->template_of = [known = newest_template](const auto&) {
       return *known;
     };
+    parts->memory_max_bytes = [most = memory_max] {
+      return *most;
+    };
+    parts->metrics = metrics;
     parts->free_memory_bytes = [now = free_bytes] {
       return *now;
     };
@@ -172,11 +180,11 @@ BOOST_AUTO_TEST_CASE(who_finds_none_waiting_gets_one_to_start) {
 }
 
 BOOST_AUTO_TEST_CASE(without_a_template_none_waits) {
-  *has_template = false;
+  *newest_template = 0;
   start();
   BOOST_TEST(vms->made == 0);
   BOOST_TEST(!take().is_warm);
-  *has_template = true;
+  *newest_template = 1;
   self->send(pool, make_frame<proto::Tick>()); // the shelf says that there is a new one
   drain();
   BOOST_TEST(take().is_warm);
@@ -214,6 +222,90 @@ BOOST_AUTO_TEST_CASE(none_waits_while_memory_is_short) {
   *free_bytes = plenty;
   look();
   BOOST_TEST(take().is_warm);
+}
+
+BOOST_AUTO_TEST_CASE(those_that_wait_give_way_to_one_that_runs) {
+  // Room for one that runs, in full, and one that waits beside it.
+  *memory_max = ((256ull + vm_overhead_mib) << 20) + pool_plan::waiting_bytes;
+  start({.floor = 3, .ceiling = 3});
+  BOOST_TEST(vms->paused == 3);
+  auto runs = take();
+  BOOST_TEST(runs.is_warm);
+  BOOST_TEST(told->closed_slots.size() == 1u); // at once
+  look();
+  BOOST_TEST(vms->made == 3);
+  self->send_exit(runs.vm, caf::exit_reason::kill);
+  drain();
+  look();
+  BOOST_TEST(vms->made == 5); // its memory is theirs again
+}
+
+BOOST_AUTO_TEST_CASE(one_in_the_making_gives_way_too) {
+  vms->holds_warm_up = true;
+  *memory_max = (256ull + vm_overhead_mib) << 20;
+  start();
+  BOOST_TEST(vms->made == 1);
+  BOOST_TEST(!take().is_warm);
+  BOOST_TEST((told->closed_slots == std::vector<std::uint64_t>{1}));
+}
+
+BOOST_AUTO_TEST_CASE(none_is_made_before_it_is_known_what_the_node_has) {
+  *memory_max = 0;
+  start();
+  BOOST_TEST(vms->made == 0);
+  BOOST_TEST(!take().is_warm);
+  *memory_max = plenty;
+  look();
+  BOOST_TEST(take().is_warm);
+}
+
+BOOST_AUTO_TEST_CASE(those_of_an_older_template_are_replaced_one_after_the_other) {
+  start({.floor = 2, .ceiling = 2});
+  BOOST_TEST(vms->made == 2);
+  look();
+  BOOST_TEST(vms->made == 2);
+  *newest_template = 2;
+  look();
+  BOOST_TEST(vms->made == 3);
+  BOOST_TEST((told->closed_slots == std::vector<std::uint64_t>{1}));
+  // The new one is the first to go.
+  BOOST_TEST((take().vm == vms->all.back()));
+  look();
+  look();
+  look();
+  BOOST_TEST(told->closed_slots.size() == 2u);
+  const auto made = vms->made;
+  look();
+  BOOST_TEST(vms->made == made);
+}
+
+BOOST_AUTO_TEST_CASE(without_a_newer_template_those_of_the_older_one_stay) {
+  start();
+  *newest_template = 0;
+  look();
+  look();
+  BOOST_TEST(told->closed_slots.empty());
+  BOOST_TEST(take().is_warm);
+}
+
+BOOST_AUTO_TEST_CASE(hits_misses_and_vms_are_counted) {
+  start({.floor = 1, .ceiling = 1});
+  auto says = [&](const std::string& line) {
+    return test::has_line(metrics->text(), line);
+  };
+  BOOST_TEST(says("coppice_vms{state=\"waiting\"} 1"));
+  BOOST_TEST(says("coppice_vm_memory_bytes{of=\"pool\"} 67108864"));
+  vms->holds_warm_up = true;
+  auto first = take();
+  auto second = take();
+  BOOST_TEST(says("coppice_pool_takes_total{result=\"hit\"} 1"));
+  BOOST_TEST(says("coppice_pool_takes_total{result=\"miss\"} 1"));
+  BOOST_TEST(says("coppice_vms{state=\"running\"} 2"));
+  BOOST_TEST(says("coppice_vms{state=\"waiting\"} 0"));
+  self->send_exit(first.vm, caf::exit_reason::kill);
+  drain();
+  BOOST_TEST(says("coppice_vms{state=\"running\"} 1"));
+  BOOST_TEST(says("coppice_vms{state=\"preparing\"} 1"));
 }
 
 BOOST_AUTO_TEST_CASE(one_that_died_while_it_waited_is_replaced_before_anybody_gets_it) {

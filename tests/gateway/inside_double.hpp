@@ -46,7 +46,8 @@ public:
   ~inside_double();
 
   gateway::services services() {
-    return {system, catalog, catalog_writer, store, images, operations, scheduler, config};
+    return {system,     catalog,   catalog_writer, store,   images,
+            operations, scheduler, config,         metrics, capacity};
   }
 
   template <class Work>
@@ -69,6 +70,9 @@ public:
   };
 
   settings config;
+  std::shared_ptr<node_metrics> metrics = std::make_shared<node_metrics>();
+  std::shared_ptr<known_capacity> capacity =
+      std::make_shared<known_capacity>(node_capacity{1000, 1000, 1'000'000});
   std::mutex mutex;
   std::condition_variable asked; ///< something came that nobody is answered for
 

@@ -123,6 +123,26 @@ BOOST_AUTO_TEST_CASE(resources_beyond_the_largest_class_are_400_and_nothing_star
   BOOST_TEST(inside.started.empty());
 }
 
+BOOST_AUTO_TEST_CASE(a_class_that_never_fits_this_node_is_as_if_it_were_not_there) {
+  inside.add_image("default", {"base"});
+  inside.config.vm.classes = {{1, 512}, {2, 512}, {2, 4096}};
+  inside.capacity->set({8, 2, 4096}); // 64 MiB beside each machine's own
+  auto client = this->client();
+  auto order = run_order();
+  order["resources"] = json::object{{"cpus", 2}};
+  BOOST_TEST(client.post("/v1/instances", order).status == 201u);
+  BOOST_TEST(inside.started.size() == 1u);
+  order["resources"] = json::object{{"cpus", 2}, {"memory_mb", 513}};
+  auto answer = client.post("/v1/instances", order);
+  BOOST_TEST(answer.status == 400u);
+  BOOST_TEST(mentions(error_of(answer), "resources.memory_mb"));
+  BOOST_TEST(mentions(error_of(answer), "512"));
+  inside.capacity->set({8, 1, 4096});
+  order["resources"] = json::object{{"cpus", 2}};
+  BOOST_TEST(client.post("/v1/instances", order).status == 400u);
+  BOOST_TEST(inside.started.size() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_waiting_operation_tells_its_place_when_asked_for_its_live_state) {
   auto add = [&](proto::OperationStatus status) {
     auto id = inside.add_operation("default", [&](auto record) {

@@ -4,6 +4,7 @@
 #include "vmm/child_process.hpp"
 #include "vmm/launcher.hpp"
 #include "vmm/launcher_wire.hpp"
+#include "vmm/template.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -219,6 +220,57 @@ BOOST_FIXTURE_TEST_CASE(what_a_worker_writes_belongs_to_the_daemon_whatever_its_
   how = run(worker(child_kind::import_worker, {"read", (folder / "made").string()}));
   BOOST_TEST(how.code == 0);
   BOOST_TEST(how.output == "written");
+}
+
+BOOST_AUTO_TEST_CASE(a_template_is_made_of_guest_files_that_only_root_may_read) {
+  char name[] = "/tmp/coppice-guest-XXXXXX";
+  BOOST_REQUIRE(::mkdtemp(name) != nullptr); // of mode 0700
+  const fs::path folder = name;
+  machine_options options;
+  options.qemu = "/bin/true";
+  options.kernel = folder / "kernel";
+  options.initramfs = folder / "initramfs";
+  std::ofstream{options.kernel} << "a kernel";
+  std::ofstream{options.initramfs} << "an agent";
+  BOOST_REQUIRE(::chmod(options.kernel.c_str(), 0600) == 0);
+  auto how = config();
+  how.contents.guest_files = {options.kernel.string(), options.initramfs.string()};
+  auto started = launcher::start(how, GUARD_HOST);
+  BOOST_REQUIRE_MESSAGE(started.has_value(), (started ? "" : started.error().text));
+  auto before = collect_ingredients(options);
+  BOOST_REQUIRE(before.has_value());
+  // Another file by that name is not what QEMU gets in its jail.
+  std::ofstream{folder / "new"} << "another kernel";
+  fs::rename(folder / "new", options.kernel);
+
+  const auto child = ::fork();
+  if (child == 0) {
+    if (::setresgid(owner, owner, owner) != 0 || ::setresuid(owner, owner, owner) != 0) {
+      ::_exit(10);
+    }
+    if (collect_ingredients(options)) {
+      ::_exit(11); // it may read them all the same: the test shows nothing
+    }
+    for (int i = 0; i < 2; ++i) { // a second time: nobody has moved the descriptors' offset
+      auto held = collect_ingredients(options, started->get());
+      if (!held) {
+        ::_exit(12);
+      }
+      if (held->kernel != before->kernel || held->initramfs != before->initramfs) {
+        ::_exit(13);
+      }
+      if (!check_unchanged(*held, options, started->get())) {
+        ::_exit(14);
+      }
+    }
+    ::_exit(0);
+  }
+  int status = -1;
+  BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+  BOOST_TEST(WIFEXITED(status));
+  BOOST_TEST(WEXITSTATUS(status) == 0);
+  started->reset();
+  fs::remove_all(folder);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_layout_can_be_read_and_not_changed, jails) {
