@@ -129,6 +129,26 @@ void instance_state::take_another(const std::string& why) {
           });
 }
 
+/// It lives, but what should answer in it does not.
+void instance_state::replace_silent_vm() {
+  stage_ = instance_stage::taking;
+  ++deadline_generation_;
+  is_taking_ = true;
+  auto go_on = [this] {
+    is_taking_ = false;
+    if (at(instance_stage::taking) && vm_) {
+      take_another("its agent did not answer within " +
+                   std::to_string(parts_->silence_max.count()) + " s");
+    } else {
+      leave();
+    }
+  };
+  self_
+      ->request(vm_, caf::infinite, make_frame<proto::StopVm>([](auto r) { r.setGraceful(false); }))
+      .then([go_on](const frame<proto::VmStopped>&) { go_on(); },
+            [go_on](const caf::error&) { go_on(); });
+}
+
 void instance_state::attach() {
   stage_ = instance_stage::attaching;
   self_
@@ -277,6 +297,8 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
         }
         if (at(instance_stage::leaving)) {
           tell_failure();
+        } else if (at(instance_stage::preparing) && is_silent_) {
+          replace_silent_vm();
         } else {
           fail(deadline_text_);
         }

@@ -26,6 +26,7 @@ struct instance_parts {
   vm_pool_actor pool;
   std::chrono::seconds stop_grace{20};    ///< after the command's own deadline
   std::chrono::seconds prepare_limit{60}; ///< mount and files, beside a second for each MiB
+  std::chrono::seconds silence_max{10}; ///< of a guest that was not booted, before another is taken
 };
 
 /// One run: a command on an image in a fresh microVM.
@@ -33,7 +34,9 @@ struct instance_parts {
 ///   queued ▶ pinning ▶ taking ▶ attaching ▶ starting ▶ preparing ▶ executing ▶ unmounting
 ///          ▶ sealing ▶ leaving
 ///
-/// A VM that waited, or should be restored, may turn out to be dead: then another one is taken.
+/// A VM that waited, or was restored, may turn out to be dead, or its agent may not answer the
+/// first order: then another one is taken. Nothing of the run has happened by then that could be
+/// seen.
 ///
 /// Every stage can fail or be aborted; both lead to `leaving`, where the VM is killed and
 /// everything held is given back, in the opposite order. Guarantee: an image is reported only
@@ -75,6 +78,7 @@ private:
   void pin();
   void take();
   void take_another(const std::string& why);
+  void replace_silent_vm();
   void attach();
   void start();
   void seal();
@@ -115,6 +119,7 @@ private:
   /// Ends the phase that began at the last call and gives its length.
   std::uint64_t lap_us();
   void arm_deadline(std::chrono::milliseconds delay, std::string text);
+  void arm_prepare_deadline();
 
   work_actor::stateful_pointer<instance_state> self_;
   std::shared_ptr<const instance_parts> parts_;
@@ -131,7 +136,8 @@ private:
   std::uint64_t disk_slot_ = 0; ///< the VM's
   bool is_taking_ = false;      ///< the pool has not answered yet
   unsigned takes_ = 0;
-  std::uint64_t run_ = 0; ///< number of our run in it
+  bool is_silent_ = false; ///< the guest has not answered yet and may be replaced
+  std::uint64_t run_ = 0;  ///< number of our run in it
   frame<proto::RunResult> result_;
   bool has_result_ = false;
   output_meter stdout_;

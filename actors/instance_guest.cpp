@@ -19,16 +19,26 @@ void instance_state::order(const frame<proto::VmReady>& ready) {
     p.setVmStart(ready.view()->getStart());
   });
   run_ = ready.view()->getNextRun();
+  is_silent_ = ready.view()->getStart() != proto::VmStart::COLD && takes_ < takes_max;
+  if (is_silent_) {
+    arm_deadline(parts_->silence_max, {});
+  } else {
+    arm_prepare_deadline();
+  }
   auto view = record_.view();
   auto request = request_of(*view);
+  auto row = parent_.view();
+  send_to_guest(start_order(run_, request, row->getImage()), [this]() { send_files(0, 0); });
+}
+
+void instance_state::arm_prepare_deadline() {
+  auto view = record_.view();
   std::uint64_t files_bytes = 0;
-  for (auto f : request.getFiles()) {
+  for (auto f : request_of(*view).getFiles()) {
     files_bytes += f.getSizeBytes();
   }
   arm_deadline(parts_->prepare_limit + std::chrono::seconds{files_bytes >> 20},
                "the guest did not start the command in time");
-  auto row = parent_.view();
-  send_to_guest(start_order(run_, request, row->getImage()), [this]() { send_files(0, 0); });
 }
 
 void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
@@ -46,9 +56,9 @@ void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
                   r.setMaxBytes(limits::transfer_chunk_bytes);
                 }))
       .then(
-          [this, index, offset](const frame<proto::BlobChunk>& chunk) {
-            if (!at(instance_stage::preparing)) {
-              return;
+          [this, index, offset, take = takes_](const frame<proto::BlobChunk>& chunk) {
+            if (!at(instance_stage::preparing) || take != takes_) {
+              return; // also when it was for a VM that has been replaced
             }
             auto current_view = record_.view();
             auto current = request_of(*current_view).getFiles()[index];
@@ -101,13 +111,14 @@ void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
                                    std::function<void()> then) {
   self_->request(vm_, caf::infinite, message)
       .then(
-          [this, then = std::move(then)](const frame<proto::Done>&) {
-            if (at(instance_stage::preparing) || at(instance_stage::executing)) {
+          [this, take = takes_, then = std::move(then)](const frame<proto::Done>&) {
+            if (take == takes_ &&
+                (at(instance_stage::preparing) || at(instance_stage::executing))) {
               then();
             }
           },
-          [this](const caf::error& e) {
-            if (at(instance_stage::preparing)) {
+          [this, take = takes_](const caf::error& e) {
+            if (take == takes_ && at(instance_stage::preparing)) {
               fail("the guest could not be reached: " + text_of(e));
             }
           });
@@ -117,6 +128,9 @@ caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::Fr
   auto view = message.view();
   if (view->getRun() != run_) {
     return make_frame<proto::Done>();
+  }
+  if (at(instance_stage::preparing) && std::exchange(is_silent_, false)) {
+    arm_prepare_deadline();
   }
   switch (view->which()) {
   case proto::FromGuest::STARTED:

@@ -4,6 +4,7 @@
 #include "vmm/guest_protocol.hpp"
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
@@ -26,7 +27,10 @@ std::size_t wire_bytes(const frame<proto::ToGuest>& message) {
 guest_channel::guest_channel(asio::io_context& context, unique_fd socket, bounds limits,
                              handlers on)
     : context_{context}, socket_{context, asio::local::stream_protocol{}, socket.release()},
-      limits_{limits}, on_{std::move(on)}, read_buffer_(read_bytes) {}
+      limits_{limits}, on_{std::move(on)}, read_buffer_(read_bytes) {
+  boost::system::error_code ignored;
+  socket_.non_blocking(true, ignored);
+}
 
 void guest_channel::start() {
   read();
@@ -37,18 +41,38 @@ void guest_channel::read() {
     return;
   }
   reading_ = true;
-  socket_.async_read_some(
-      asio::buffer(read_buffer_),
-      [self = shared_from_this()](const boost::system::error_code& error, std::size_t n) {
-        self->reading_ = false;
-        if (error) {
-          self->end(false, {});
-          return;
-        }
-        self->received_.insert(self->received_.end(), self->read_buffer_.begin(),
-                               self->read_buffer_.begin() + static_cast<std::ptrdiff_t>(n));
-        self->deliver();
-      });
+  // Waits and then reads here, so that no bytes are in flight when drain() looks for the last ones.
+  socket_.async_wait(asio::local::stream_protocol::socket::wait_read,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       self->reading_ = false;
+                       if (error) {
+                         self->end(false, {});
+                       } else {
+                         self->take_some();
+                         self->deliver();
+                       }
+                     });
+}
+
+std::size_t guest_channel::take_some() {
+  if (closed_) {
+    return 0;
+  }
+  boost::system::error_code error;
+  const auto n = socket_.read_some(asio::buffer(read_buffer_), error);
+  if (error && error != asio::error::would_block) {
+    end(false, {});
+    return 0;
+  }
+  received_.insert(received_.end(), read_buffer_.begin(),
+                   read_buffer_.begin() + static_cast<std::ptrdiff_t>(n));
+  return n;
+}
+
+void guest_channel::drain() {
+  while (unread_bytes_ <= limits_.unread_bytes_max && take_some() > 0) {
+    deliver();
+  }
 }
 
 void guest_channel::deliver() {

@@ -52,10 +52,15 @@ public:
   /// See machine::consumed.
   void consumed(std::size_t bytes);
 
+  /// Delivers what has already come, as far as the bound allows: a guest that has ended says
+  /// nothing more, but what it said still counts.
+  void drain();
+
   void close();
 
 private:
   void read();
+  std::size_t take_some();
   void deliver();
   void write();
   void check_writable();

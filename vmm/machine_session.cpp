@@ -272,6 +272,7 @@ void machine_session::expect_exit(const std::string& what) {
 void machine_session::process_ended(const child_exit& how) {
   qmp_->drain();
   console_->drain();
+  channel_->drain();
   killed_ = killed_ || how.signal >= 0;
   std::string why = describe(how);
   if (!guest_end_.empty()) {
@@ -328,6 +329,7 @@ void machine_session::close_all() {
   channel_->close();
   qmp_->close();
   console_->close();
+  save_to_.reset(); // orders that are still on their way to us keep us, but nothing of the VM
 }
 
 } // namespace coppice::vmm

@@ -17,6 +17,7 @@ struct vm_script {
   bool boots = true;
   int dead = 0; ///< so many of the next ones turn out to be no good
   std::uint64_t next_run = 1;
+  proto::VmStart start = proto::VmStart::COLD;
   bool holds_stop = false;
   std::vector<bool> stops; ///< graceful?
   std::vector<frame<proto::ToGuest>> orders;
@@ -36,6 +37,7 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vm_scr
         return make_frame<proto::VmReady>([&](auto r) {
           r.setKernel("6.1");
           r.setNextRun(script->next_run);
+          r.setStart(script->start);
         });
       },
       [](const frame<proto::PauseVm>&) { return make_frame<proto::Done>(); },
@@ -391,6 +393,57 @@ BOOST_AUTO_TEST_CASE(a_run_does_not_use_up_vms_for_ever) {
   BOOST_TEST(error().find("died while it waited") != std::string::npos);
   BOOST_TEST(pool_said->made.size() == instance_state::takes_max);
   BOOST_TEST(said->gone == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_restored_vm_whose_agent_does_not_answer_is_replaced) {
+  script->start = proto::VmStart::POOL;
+  start();
+  advance(9s);
+  BOOST_TEST(pool_said->made.size() == 1u);
+  advance(2s);
+  BOOST_TEST(pool_said->made.size() == 2u);
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  BOOST_TEST((told->discarded == std::vector{result_image}));
+  guest([](auto m) { m.setMounted(); });
+  advance(40s); // from its first word on it has the usual time
+  started();
+  exited();
+  finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  BOOST_TEST(said->outcome->view()->getHasImage());
+  BOOST_TEST(pool_said->made.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(the_last_of_many_silent_vms_has_the_usual_time_and_fails_the_run) {
+  script->start = proto::VmStart::TEMPLATE;
+  start();
+  for (int seconds = 0; seconds < 21; ++seconds) {
+    advance(1s);
+  }
+  BOOST_TEST(pool_said->made.size() == instance_state::takes_max);
+  advance(50s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(11s);
+  BOOST_TEST(error().find("in time") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(an_abort_while_a_silent_vm_is_replaced_gives_everything_back) {
+  script->start = proto::VmStart::POOL;
+  script->holds_stop = true;
+  start();
+  advance(11s);
+  BOOST_TEST(script->stops.size() == 1u);
+  self->send(work, make_frame<proto::AbortWork>());
+  drain();
+  BOOST_TEST(said->gone == 0);
+  caf::anon_send(vm(), make_frame<proto::VmStopped>());
+  drain();
+  script->holds_stop = false;
+  caf::anon_send(vm(), make_frame<proto::VmStopped>());
+  drain();
+  BOOST_TEST(pool_said->made.size() == 1u);
+  check_all_given_back();
 }
 
 BOOST_AUTO_TEST_CASE(a_failure_is_told_when_its_overlay_is_gone) {

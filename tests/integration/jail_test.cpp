@@ -1,8 +1,10 @@
 #define BOOST_TEST_MODULE jail
 #include "tests/integration/node.hpp"
+#include "tests/integration/processes.hpp"
 
 #include <boost/test/unit_test.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,53 +41,6 @@ boost::json::object long_run(const std::string& image) {
   return {{"command", "echo begun; sleep 1000"}, {"shell", true}, {"image", image}};
 }
 
-fs::path proc(pid_t pid) {
-  return "/proc/" + std::to_string(pid);
-}
-
-std::string text_of(const fs::path& file) {
-  std::ifstream in{file};
-  return {std::istreambuf_iterator<char>{in}, {}};
-}
-
-/// The value of a line of /proc/PID/status, without blanks around it.
-std::string status_of_process(pid_t pid, const std::string& name) {
-  std::istringstream lines{text_of(proc(pid) / "status")};
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(name + ":")) {
-      auto value = line.substr(name.size() + 1);
-      value.erase(0, value.find_first_not_of(" \t"));
-      return value.substr(0, value.find_last_not_of(" \t") + 1);
-    }
-  }
-  return {};
-}
-
-unsigned long uid_of(pid_t pid) {
-  return std::stoul(status_of_process(pid, "Uid"));
-}
-
-std::vector<std::string> entries_of(const fs::path& folder) {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator{folder}) {
-    out.push_back(entry.path().filename().string());
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-/// QEMU's processes, each with its guard.
-std::map<pid_t, pid_t> qemus_of(pid_t server) {
-  std::map<pid_t, pid_t> out;
-  for (auto pid : descendants_of(server)) {
-    std::error_code gone;
-    if (fs::read_symlink(proc(pid) / "exe", gone).filename().string().starts_with("qemu-system")) {
-      out.emplace(pid, static_cast<pid_t>(std::stol(status_of_process(pid, "PPid"))));
-    }
-  }
-  return out;
-}
-
 struct running_node {
   running_node() : server{folder.path(), {"--vm.running_max=2", "--pool.templates=false"}} {
     base = server.import_busybox();
@@ -106,27 +61,45 @@ struct running_node {
   std::map<pid_t, pid_t> qemus;
 };
 
-/// What QEMU may have open: what we gave it, and what it makes itself that leads nowhere.
-void check_descriptors(pid_t qemu) {
-  const std::map<int, std::string> given{{0, "/dev/null"}, {1, "pipe:"},   {2, "pipe:"},
-                                         {3, "socket:"},   {4, "socket:"}, {5, "socket:"},
-                                         {20, "socket:"}};
+enum class origin { booted, restored };
+
+constexpr const char* memory_file = "/memfd:coppice-ram";
+
+/// What QEMU may have open: what we gave it, and what it makes itself that leads nowhere. Restored
+/// ones have their template's memory, as we gave it and as they opened it; its state is read to
+/// the end and closed.
+void check_descriptors(pid_t qemu, origin from) {
+  std::map<int, std::string> given{{0, "/dev/null"}, {1, "pipe:"},   {2, "pipe:"},   {3, "socket:"},
+                                   {4, "socket:"},   {5, "socket:"}, {20, "socket:"}};
+  if (from == origin::restored) {
+    given.emplace(6, memory_file);
+  }
   const std::set<std::string> own{"anon_inode:[eventfd]", "anon_inode:[eventpoll]",
                                   "anon_inode:[signalfd]"};
-  std::set<int> seen;
-  for (const auto& entry : fs::directory_iterator{proc(qemu) / "fd"}) {
-    const int number = std::stoi(entry.path().filename().string());
-    const auto target = fs::read_symlink(entry.path()).string();
-    seen.insert(number);
-    if (auto at = given.find(number); at != given.end()) {
+  const auto open = descriptors_of(qemu);
+  std::size_t of_memory = 0;
+  for (const auto& [number, target] : open) {
+    if (target.starts_with(memory_file)) {
+      ++of_memory;
+    } else if (auto at = given.find(number); at != given.end()) {
       BOOST_TEST(target.starts_with(at->second), number << " is " << target);
     } else {
       BOOST_TEST(own.contains(target), number << " is " << target);
     }
   }
   for (const auto& [number, ignored] : given) {
-    BOOST_TEST(seen.contains(number), number << " is not open");
+    BOOST_TEST(open.contains(number), number << " is not open");
   }
+  BOOST_TEST(of_memory == (from == origin::restored ? 2u : 0u));
+}
+
+/// Nobody may write into what all siblings share, not even through a descriptor of its own.
+void check_memory_is_sealed(pid_t qemu) {
+  const int file = ::open((proc(qemu) / "fd" / "6").c_str(), O_RDONLY | O_CLOEXEC);
+  BOOST_REQUIRE(file >= 0);
+  BOOST_TEST(::fcntl(file, F_GET_SEALS) ==
+             (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
+  ::close(file);
 }
 
 void check_namespaces(pid_t pid, const std::vector<std::string>& kinds) {
@@ -137,6 +110,35 @@ void check_namespaces(pid_t pid, const std::vector<std::string>& kinds) {
   }
 }
 
+void check_qemu(pid_t qemu, origin from) {
+  BOOST_TEST_CONTEXT(text_of(proc(qemu) / "status")) {
+    const auto uid = uid_of(qemu);
+    BOOST_TEST(uid > range_first);
+    BOOST_TEST(uid < range_first + range_count);
+    BOOST_TEST(status_of_process(qemu, "Groups") == "");
+    BOOST_TEST(status_of_process(qemu, "NoNewPrivs") == "1");
+    BOOST_TEST(status_of_process(qemu, "Seccomp") == "2");
+    // The right to change its root, in a user namespace that owns nothing.
+    BOOST_TEST(status_of_process(qemu, "CapEff") == "0000000000040000");
+    BOOST_TEST(status_of_process(qemu, "CapBnd") == "0000000000040000");
+  }
+  check_namespaces(qemu, {"mnt", "pid", "net", "ipc", "uts", "user"});
+  check_descriptors(qemu, from);
+  BOOST_TEST(text_of(proc(qemu) / "environ") == std::string("LC_ALL=C\0", 9));
+  BOOST_TEST(entries_of(proc(qemu) / "root").empty());
+  // Two lines of titles, then the loopback device.
+  std::istringstream devices{text_of(proc(qemu) / "net" / "dev")};
+  std::string line;
+  std::getline(devices, line);
+  std::getline(devices, line);
+  while (std::getline(devices, line)) {
+    BOOST_TEST(line.find("lo:") != line.npos, line);
+  }
+  const auto limits = text_of(proc(qemu) / "limits");
+  BOOST_TEST(limits.find("Max core file size        0                    0") != limits.npos);
+  BOOST_TEST(limits.find("Max file size             0                    0") != limits.npos);
+}
+
 } // namespace
 
 BOOST_AUTO_TEST_SUITE(jailed, *boost::unit_test::precondition(is_root))
@@ -144,34 +146,43 @@ BOOST_AUTO_TEST_SUITE(jailed, *boost::unit_test::precondition(is_root))
 BOOST_FIXTURE_TEST_CASE(a_qemu_has_nothing_of_the_host, running_node) {
   std::set<unsigned long> uids{uid_of(server.pid())};
   for (const auto& [qemu, guard] : qemus) {
-    BOOST_TEST_CONTEXT(text_of(proc(qemu) / "status")) {
-      const auto uid = uid_of(qemu);
-      BOOST_TEST(uid > range_first);
-      BOOST_TEST(uid < range_first + range_count);
-      BOOST_TEST(uids.insert(uid).second, "two processes share the uid " << uid);
-      BOOST_TEST(status_of_process(qemu, "Groups") == "");
-      BOOST_TEST(status_of_process(qemu, "NoNewPrivs") == "1");
-      BOOST_TEST(status_of_process(qemu, "Seccomp") == "2");
-      // The right to change its root, in a user namespace that owns nothing.
-      BOOST_TEST(status_of_process(qemu, "CapEff") == "0000000000040000");
-      BOOST_TEST(status_of_process(qemu, "CapBnd") == "0000000000040000");
-    }
-    check_namespaces(qemu, {"mnt", "pid", "net", "ipc", "uts", "user"});
-    check_descriptors(qemu);
-    BOOST_TEST(text_of(proc(qemu) / "environ") == std::string("LC_ALL=C\0", 9));
-    BOOST_TEST(entries_of(proc(qemu) / "root").empty());
-    // Two lines of titles, then the loopback device.
-    std::istringstream devices{text_of(proc(qemu) / "net" / "dev")};
-    std::string line;
-    std::getline(devices, line);
-    std::getline(devices, line);
-    while (std::getline(devices, line)) {
-      BOOST_TEST(line.find("lo:") != line.npos, line);
-    }
-    const auto limits = text_of(proc(qemu) / "limits");
-    BOOST_TEST(limits.find("Max core file size        0                    0") != limits.npos);
-    BOOST_TEST(limits.find("Max file size             0                    0") != limits.npos);
+    BOOST_TEST(uids.insert(uid_of(qemu)).second, "two processes share the uid " << uid_of(qemu));
+    check_qemu(qemu, origin::booted);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_qemu_that_was_restored_has_its_templates_memory_and_nothing_else) {
+  state_folder folder;
+  node server{folder.path(), {"--pool.ceiling=0"}};
+  auto base = server.import_busybox();
+  server.shell(base, "true"); // asks for the template
+  eventually("there is a template",
+             [&] { return count_of(server.log(), "\"template made\"") == 1; });
+  server.wait_for(server.spawn(long_run(base)), {"EXECUTING"});
+  auto qemus = qemus_of(server.pid());
+  BOOST_REQUIRE(qemus.size() == 1u);
+  const auto qemu = qemus.begin()->first;
+  BOOST_TEST(is_restored(qemu));
+  check_qemu(qemu, origin::restored);
+  check_memory_is_sealed(qemu);
+}
+
+BOOST_AUTO_TEST_CASE(a_qemu_of_the_pool_has_no_more_while_it_waits_nor_while_it_runs) {
+  state_folder folder;
+  node server{folder.path(), {"--pool.floor=1", "--pool.ceiling=1", "--log.level=debug"}};
+  auto base = server.import_busybox();
+  eventually("a VM waits", [&] { return count_of(server.log(), "\"a vm waits\"") == 1; });
+  auto waiting = qemus_of(server.pid());
+  BOOST_REQUIRE(waiting.size() == 1u);
+  const auto qemu = waiting.begin()->first;
+  check_qemu(qemu, origin::restored);
+  check_memory_is_sealed(qemu);
+  const auto operation = server.spawn(long_run(base));
+  server.wait_for(operation, {"EXECUTING"});
+  BOOST_REQUIRE(qemus_of(server.pid()).contains(qemu)); // it was taken
+  check_qemu(qemu, origin::restored);
+  BOOST_TEST(server.connect().request("DELETE", "/v1/operations/" + operation).status == 202u);
+  eventually("it was used once", [&] { return !is_alive(qemu); });
 }
 
 BOOST_FIXTURE_TEST_CASE(the_root_of_a_jail_holds_its_program_and_no_host_file_else, running_node) {

@@ -2,6 +2,7 @@
 
 #include <boost/beast/core/detail/base64.hpp>
 #include <boost/json/serialize.hpp>
+#include <boost/test/results_collector.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <fcntl.h>
@@ -15,7 +16,10 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <exception>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <sstream>
 #include <thread>
@@ -36,6 +40,9 @@ std::string read_file(const fs::path& file) {
 
 /// How often a state that has no event of its own is looked at.
 constexpr std::chrono::milliseconds look_interval{20};
+
+/// Of a failed test's daemon.
+constexpr std::size_t told_lines_max = 200;
 
 std::string decoded(const boost::json::object& operation, const char* stream) {
   const auto* result = operation.at("metadata").at("result").if_object();
@@ -152,7 +159,43 @@ node::node(const fs::path& state, std::vector<std::string> arguments,
   token_ = token();
 }
 
+/// Of the test case that runs now.
+static bool has_failed() {
+  using namespace boost::unit_test;
+  return std::uncaught_exceptions() > 0 ||
+         !results_collector.results(framework::current_test_case_id()).passed();
+}
+
+/// For whoever reads why a test failed: the folder and the log go with the test.
+void node::tell_last_words() const {
+  std::deque<std::string> last;
+  std::istringstream lines{log()};
+  for (std::string line; std::getline(lines, line);) {
+    // Waits are made of these.
+    if (line.find("msg=request") == line.npos || line.find("method=GET") == line.npos) {
+      last.push_back(line);
+    }
+    if (last.size() > told_lines_max) {
+      last.pop_front();
+    }
+  }
+  std::cerr << "-- the end of the daemon's log:\n";
+  for (const auto& line : last) {
+    std::cerr << line << '\n';
+  }
+  std::cerr << "-- its processes:\n";
+  if (pid_ > 0) {
+    for (auto pid : descendants_of(pid_)) {
+      std::cerr << read_file("/proc/" + std::to_string(pid) + "/stat");
+    }
+  }
+  std::cerr << "--\n";
+}
+
 node::~node() {
+  if (has_failed()) {
+    tell_last_words();
+  }
   if (pid_ > 0) {
     kill();
   }

@@ -49,7 +49,7 @@ public:
   explicit node(const std::filesystem::path& state, std::vector<std::string> arguments = {},
                 std::vector<std::string> before = {});
 
-  /// Kills what is left.
+  /// Kills what is left. Where the test has failed it prints the end of the log first.
   ~node();
   node(const node&) = delete;
   node& operator=(const node&) = delete;
@@ -97,6 +97,8 @@ public:
   boost::json::object shell(const std::string& image, const std::string& script) const;
 
 private:
+  void tell_last_words() const;
+
   std::filesystem::path state_;
   std::filesystem::path log_file_;
   pid_t pid_ = -1;

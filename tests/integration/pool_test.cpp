@@ -1,15 +1,22 @@
 #define BOOST_TEST_MODULE pool
 #include "tests/integration/node.hpp"
+#include "tests/integration/processes.hpp"
 
 #include <boost/test/unit_test.hpp>
 
 #include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace coppice::test;
@@ -21,38 +28,47 @@ std::string way_of(const boost::json::object& operation) {
   return {name.data(), name.size()};
 }
 
-/// QEMU's processes.
-std::vector<pid_t> qemus_of(const node& server) {
-  std::vector<pid_t> out;
-  for (auto pid : descendants_of(server.pid())) {
-    std::error_code gone;
-    auto program = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", gone);
-    if (program.filename().string().starts_with("qemu-system")) {
-      out.push_back(pid);
+/// Stops one thread of a QEMU, as a debugger would, until the end of this.
+class halted_processor {
+public:
+  explicit halted_processor(pid_t qemu) {
+    // Threads have no names of their own; the one that has worked most is the processor.
+    long most = 0;
+    for (const auto& thread : entries_of(proc(qemu) / "task")) {
+      const auto times = text_of(proc(qemu) / "task" / thread / "schedstat"); // nanoseconds first
+      const auto number = static_cast<pid_t>(std::stol(thread));
+      if (const auto spent = std::atol(times.c_str()); number != qemu && spent > most) {
+        most = spent;
+        thread_ = number;
+      }
     }
+    BOOST_REQUIRE(thread_ != 0);
+    BOOST_REQUIRE(::ptrace(PTRACE_SEIZE, thread_, nullptr, nullptr) == 0);
+    BOOST_REQUIRE(::ptrace(PTRACE_INTERRUPT, thread_, nullptr, nullptr) == 0);
+    int status = 0;
+    BOOST_REQUIRE(::waitpid(thread_, &status, __WALL) == thread_);
+    BOOST_REQUIRE(WIFSTOPPED(status));
+    // When QEMU is killed its end waits for the debugger to hear of this thread's.
+    reaper_ = std::thread{[this] {
+      int ignored = 0;
+      while (!is_over_ && ::waitpid(thread_, &ignored, WNOHANG | __WALL) == 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+      }
+    }};
   }
-  return out;
-}
+  ~halted_processor() {
+    is_over_ = true;
+    reaper_.join();
+    ::ptrace(PTRACE_DETACH, thread_, nullptr, nullptr);
+  }
+  halted_processor(const halted_processor&) = delete;
+  halted_processor& operator=(const halted_processor&) = delete;
 
-/// Its lines.
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> out;
-  std::size_t begin = 0;
-  while (begin < text.size()) {
-    auto end = std::min(text.find('\n', begin), text.size());
-    out.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
-
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t out = 0;
-  for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) {
-    ++out;
-  }
-  return out;
-}
+private:
+  pid_t thread_ = 0;
+  std::atomic<bool> is_over_{false};
+  std::thread reaper_;
+};
 
 /// So many VMs have come to wait since the start.
 void wait_for_waiting(const node& server, std::size_t count) {
@@ -114,8 +130,8 @@ BOOST_AUTO_TEST_CASE(a_vm_that_is_killed_or_stopped_while_it_waits_is_replaced_u
   std::size_t waited = 0;
   for (int signal : {SIGKILL, SIGSTOP}) {
     wait_for_waiting(server, ++waited);
-    eventually("only that one is there", [&] { return qemus_of(server).size() == 1; });
-    auto waiting = qemus_of(server).front();
+    eventually("only that one is there", [&] { return qemus_of(server.pid()).size() == 1; });
+    auto waiting = qemus_of(server.pid()).begin()->first;
     BOOST_REQUIRE(::kill(waiting, signal) == 0);
     auto done = server.shell(base, "echo fine");
     BOOST_TEST(status_of(done) == "SUCCESS");
@@ -123,6 +139,21 @@ BOOST_AUTO_TEST_CASE(a_vm_that_is_killed_or_stopped_while_it_waits_is_replaced_u
     wait_for_waiting(server, waited + 1);
     eventually("it is gone", [&] { return ::kill(waiting, 0) != 0; });
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_that_was_wedged_while_it_waited_is_replaced_unnoticed) {
+  state_folder folder;
+  node server{folder.path(), one_waits};
+  auto base = server.import_busybox();
+  wait_for_waiting(server, 1);
+  const auto waiting = qemus_of(server.pid()).begin()->first;
+  // QEMU answers, and the guest never goes on: the thread of its processor stands still.
+  const halted_processor wedge{waiting};
+  auto done = server.shell(base, "echo fine");
+  BOOST_TEST(status_of(done) == "SUCCESS", error_of(done));
+  BOOST_TEST(stdout_of(done) == "fine\n");
+  BOOST_TEST(count_of(server.log(), "its agent did not answer") == 1u);
+  eventually("it is gone", [&] { return !is_alive(waiting); });
 }
 
 BOOST_AUTO_TEST_CASE(what_waits_dies_with_the_daemon) {

@@ -243,3 +243,17 @@ BOOST_FIXTURE_TEST_CASE(after_closing_nothing_is_called, fixture) {
   BOOST_TEST(!closed);
   BOOST_TEST((channel->send(stdin_message(1)).error().code == ec::closed));
 }
+
+BOOST_FIXTURE_TEST_CASE(what_was_said_before_the_end_is_delivered_when_it_is_drained, fixture) {
+  std::promise<std::size_t> delivered;
+  boost::asio::post(loop.context(), [&] {
+    // The loop is busy here: nothing that comes now can have been read by it.
+    say(wire(output_message(10)));
+    say(wire(output_message(10)));
+    guest.reset();
+    channel->drain();
+    std::lock_guard lock{mutex};
+    delivered.set_value(messages.size());
+  });
+  BOOST_TEST(delivered.get_future().get() == 2u);
+}

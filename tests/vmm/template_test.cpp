@@ -47,10 +47,20 @@ int qemu_pid(int guard) {
   return out;
 }
 
-std::size_t open_descriptors() {
-  std::size_t out = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {
-    ++out;
+/// Each with what it leads to, so that one too many has a name.
+std::map<std::string, std::string> open_descriptors() {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+    std::error_code closed;
+    out[entry.path().filename()] = std::filesystem::read_symlink(entry.path(), closed);
+  }
+  return out;
+}
+
+std::string text_of(const std::map<std::string, std::string>& descriptors) {
+  std::string out;
+  for (const auto& [number, target] : descriptors) {
+    out += number + " " + target + "\n";
   }
   return out;
 }
@@ -236,7 +246,7 @@ BOOST_AUTO_TEST_CASE(a_build_without_memory_fails_clearly_and_leaves_nothing) {
   auto ingredients = collect_ingredients(options);
   BOOST_REQUIRE(ingredients.has_value());
   using outcome = result<std::shared_ptr<const vm_template>>;
-  std::size_t before = 0;
+  std::map<std::string, std::string> before;
   for (int round = 0; round < 3; ++round) {
     auto told = std::make_shared<std::promise<outcome>>();
     BOOST_REQUIRE(::setrlimit(RLIMIT_AS, &small) == 0);
@@ -257,7 +267,10 @@ BOOST_AUTO_TEST_CASE(a_build_without_memory_fails_clearly_and_leaves_nothing) {
     if (round == 0) {
       before = open_descriptors(); // the loop has some of its own once it is used
     }
-    BOOST_TEST(open_descriptors() == before);
+    const auto now = open_descriptors();
+    BOOST_TEST(now.size() == before.size(), "before:\n"
+                                                << text_of(before) << "now:\n"
+                                                << text_of(now));
   }
 }
 
