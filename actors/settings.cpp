@@ -28,7 +28,7 @@ std::filesystem::path settings::kernel_path() const {
 }
 
 std::filesystem::path settings::initramfs_path() const {
-  return vm.initramfs.empty() ? beside_program("initramfs.cpio") : vm.initramfs;
+  return vm.initramfs.empty() ? kernel_path().parent_path() / "initramfs.cpio" : vm.initramfs;
 }
 
 } // namespace coppice

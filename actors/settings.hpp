@@ -39,7 +39,7 @@ struct settings {
   struct {
     std::string qemu = "qemu-system-x86_64";
     std::filesystem::path kernel;     ///< empty: guest/vmlinux beside the program
-    std::filesystem::path initramfs;  ///< empty: guest/initramfs.cpio beside the program
+    std::filesystem::path initramfs;  ///< empty: initramfs.cpio beside the kernel
     std::string accelerator = "auto"; ///< auto, kvm, tcg
     std::uint32_t memory_mib = 256;   ///< with cpus: the default class
     std::uint32_t cpus = 1;

@@ -10,6 +10,8 @@
 #   COPPICE_STATE    folder of images, token and log   (default /var/lib/coppice; for an ordinary
 #                    user ~/.local/share/coppice)
 #   COPPICE_LISTEN   address of the HTTP API           (default 127.0.0.1:8080)
+#   COPPICE_KERNEL   the guests' kernel: packaged, or own, which starts faster but is built from
+#                    source first, ten minutes and more (default packaged)
 set -euo pipefail
 shopt -s inherit_errexit
 exec </dev/null
@@ -22,12 +24,18 @@ else
 fi
 listen=${COPPICE_LISTEN:-127.0.0.1:8080}
 url=http://$listen
+kernel=${COPPICE_KERNEL:-packaged}
 build=$PWD/build
 coppice=$build/coppice
 token_file=$state/token
 log=$state/quickstart.log
 steps=7
 step_number=0
+
+case $kernel in
+  packaged | own) ;;
+  *) echo "quickstart: COPPICE_KERNEL=$kernel: packaged or own" >&2; exit 2 ;;
+esac
 
 die() {
   printf 'quickstart: %s\n' "$*" >&2
@@ -99,8 +107,19 @@ stop_daemon() {
   rm -f "$state/coppice.pid"
 }
 
+kernel_argument() {
+  [ "$kernel" = packaged ] || echo "--vm.kernel=$build/guest/$kernel/vmlinux"
+}
+
+# Whether a daemon was started with the kernel that is wanted now.
+has_kernel() {
+  [ "$(tr '\0' '\n' <"/proc/$1/cmdline" | grep -e '^--vm.kernel=' || true)" = "$(kernel_argument)" ]
+}
+
 start_daemon() {
-  setsid nohup "$coppice" serve --state-dir "$state" "--http.listen=$listen" \
+  local argument
+  argument=$(kernel_argument)
+  setsid nohup "$coppice" serve --state-dir "$state" "--http.listen=$listen" ${argument:+"$argument"} \
     >>"$state/coppice.log" 2>&1 &
   echo $! >"$state/coppice.pid"
   # Choosing the accelerator boots a guest, so this may take a while on a slow machine.
@@ -189,6 +208,10 @@ build_program() {
     print (m < cores ? m : cores) }' /proc/meminfo)
   quietly cmake -G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo
   quietly ninja -C "$build" -j "$jobs" coppice guest
+  if [ "$kernel" = own ]; then
+    note "a guest kernel of our own: ten minutes and more, the first time"
+    quietly configs/guest/kernel.sh "$build" "$build/coppice-agent"
+  fi
 }
 
 run_daemon() {
@@ -196,6 +219,9 @@ run_daemon() {
   step "Daemon on $url, state in $state"
   if pid=$(daemon_pid) && readlink "/proc/$pid/exe" | grep -q ' (deleted)$'; then
     note "the program was built anew: starting the daemon again"
+    stop_daemon
+  elif pid=$(daemon_pid) && ! has_kernel "$pid"; then
+    note "the guests get another kernel: starting the daemon again"
     stop_daemon
   fi
   if is_ready; then

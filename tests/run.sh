@@ -99,6 +99,11 @@ cmake -G Ninja -S . -B build -DCMAKE_BUILD_TYPE=RelWithDebInfo >build-configure.
 rm -f build-configure.log
 ninja -C build -j "$jobs"
 
+if [ -n "${COPPICE_TEST_FULL:-}" ]; then
+  stage "a guest kernel of our own"
+  configs/guest/kernel.sh build build/coppice-agent
+fi
+
 stage "unit tests"
 run_tests build "$(nproc)" -L unit
 

@@ -4,8 +4,7 @@
 # Results in BUILD_DIR/guest:
 #   vmlinux           Debian's cloud kernel, uncompressed where its payload is LZ4 (starts faster
 #                     through PVH), else the bzImage as it is; QEMU's -kernel takes either
-#   initramfs.cpio    /init (the agent), the modules that reach its port and disk, /modules/order,
-#                     /warm.ext4: a file system with a shell, for a machine's first, idle run
+#   initramfs.cpio    the agent and the kernel's modules (initramfs.sh)
 #   kernel.release    the kernel's version, as uname -r says it in the guest
 #
 # The kernel package is only unpacked below BUILD_DIR, never installed on this machine. A second
@@ -19,19 +18,13 @@ die() { printf 'guest: %s\n' "$*" >&2; exit 1; }
 mkdir -p "$1/guest"
 guest=$(cd "$1/guest" && pwd)
 agent=$2
+own=$(cd "$(dirname "$0")" && pwd)
 [ -f "$agent" ] || die "no agent at $agent: build the target coppice-agent first"
 
 PATH=$PATH:/usr/sbin:/sbin
-for tool in apt-cache apt-get dpkg dpkg-deb lz4 cpio sha256sum mke2fs busybox; do
-  command -v "$tool" >/dev/null ||
-    die "$tool is missing: install apt, dpkg, lz4, cpio, coreutils, e2fsprogs, busybox-static"
+for tool in apt-cache apt-get dpkg dpkg-deb lz4 sha256sum; do
+  command -v "$tool" >/dev/null || die "$tool is missing: install apt, dpkg, lz4, coreutils"
 done
-
-# What the agent needs to hear from the host and to see its disk. ext4, crc32c, tmpfs and devtmpfs
-# are built into this kernel; a kernel where they are not has them as modules by these names, and
-# those that a package does not have as a file are skipped.
-wanted="virtio_mmio virtio_blk virtio_console crc32c_generic ext4"
-required="virtio_mmio virtio_blk virtio_console"
 
 # -- which kernel -------------------------------------------------------------------------------
 
@@ -58,7 +51,7 @@ if [ -z "$deb" ]; then
   [ -n "$package" ] || die "no linux-image-cloud-amd64 in the package index: is this Debian on amd64?"
 fi
 
-key=$( { cat "$0"; sha256sum < "$agent"; } | sha256sum | cut -c 1-64 )
+key=$( { cat "$0" "$own/initramfs.sh"; sha256sum < "$agent"; } | sha256sum | cut -c 1-64 )
 stamp=$guest/stamp
 if [ -n "$deb" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$pinned $key" ] &&
    [ -s "$guest/vmlinux" ] && [ -s "$guest/initramfs.cpio" ] && [ -s "$guest/kernel.release" ]; then
@@ -116,59 +109,14 @@ modules=$guest/kernel/lib/modules/$(cat "$guest/kernel.release")
 
 # -- the initramfs ------------------------------------------------------------------------------
 
-tree=$guest/initramfs
-rm -rf "$tree" && mkdir -p "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/mnt"
-install -m 0755 "$agent" "$tree/init"
+say "packing the initramfs"
+sh "$own/initramfs.sh" "$guest" "$agent" "$modules"
 
-# A module's file may spell its name with - or _.
-module_file() {
-  find "$modules" -name "$(printf %s "$1" | sed 's/[-_]/[-_]/g').ko" | head -n 1
-}
-
-# Adds a module after everything that it depends on, as its own .modinfo section says.
-: > "$tree/modules/order"
-add_module() {
-  [ -e "$tree/modules/$1.ko" ] && return 0
-  file=$(module_file "$1")
-  [ -n "$file" ] || return 1
-  for needed in $(tr '\0' '\n' < "$file" | grep -a '^depends=' | sed 's/^depends=//; s/,/ /g'); do
-    (add_module "$needed") || die "module $1 needs $needed, which $pinned does not have"
-  done
-  cp "$(module_file "$1")" "$tree/modules/$1.ko"
-  echo "$1.ko" >> "$tree/modules/order"
-}
-for module in $wanted; do
-  add_module "$module" && continue
-  case " $required " in *" $module "*) die "$pinned has no module $module" ;; esac
-done
-
-# The same features as an imported image's, so that the same code of the kernel runs.
-warm=$guest/warm
-rm -rf "$warm" && mkdir -p "$warm/bin" "$warm/etc"
-install -m 0755 "$(command -v busybox)" "$warm/bin/busybox"
-for name in sh true; do
-  ln -s busybox "$warm/bin/$name"
-done
-find "$warm" -exec touch -h -d @0 {} +
-SOURCE_DATE_EPOCH=0 E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext4 -b 4096 -m 0 -N 32 \
-  -O ^has_journal,^resize_inode -U 00000000-0000-0000-0000-000000000001 \
-  -E hash_seed=00000000-0000-0000-0000-000000000001,root_owner=0:0 \
-  -d "$warm" "$tree/warm.ext4" 4M || die "mke2fs could not make the file system for warming up"
-rm -rf "$warm"
-
-# One newc entry for the console, by hand: making the node itself would need root.
-console_entry() {
-  printf '070701'
-  #       ino mode  uid gid nlink mtime size major minor rmajor rminor namesize check
-  printf '%08x' 1 8576 0 0 1 0 0 0 0 5 1 12 0
-  printf 'dev/console\0\0\0'
-}
-find "$tree" -exec touch -h -d @0 {} +
-(cd "$tree" && find . -mindepth 1 | LC_ALL=C sort |
-  cpio --quiet -o -H newc -R 0:0 --reproducible) > "$guest/initramfs.new"
-console_entry >> "$guest/initramfs.new"
-mv "$guest/initramfs.new" "$guest/initramfs.cpio"
+# A kernel of our own (kernel.sh), if there is one, gets the same agent.
+if [ -s "$guest/own/vmlinux" ]; then
+  sh "$own/initramfs.sh" "$guest/own" "$agent"
+fi
 
 printf '%s' "$pinned $key" > "$stamp"
-say "kernel $(cat "$guest/kernel.release"), modules $(tr '\n' ' ' < "$tree/modules/order")"
+say "kernel $(cat "$guest/kernel.release"), at start $(tr '\n' ' ' < "$guest/initramfs/modules/order")"
 say "initramfs of $(( $(stat -c %s "$guest/initramfs.cpio") / 1024 )) KiB in $guest"

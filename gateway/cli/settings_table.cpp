@@ -227,10 +227,10 @@ void add_vm(std::vector<setting>& rows) {
                              "The QEMU that runs the microVMs (7.2 or later)."));
   rows.push_back(path_row({"vm", "kernel"}, FIELD(vm.kernel), true,
                           "The guest kernel. Empty: guest/vmlinux beside the program, where the "
-                          "build puts it."));
+                          "build puts the packaged one; configs/guest/kernel.sh makes our own."));
   rows.push_back(path_row({"vm", "initramfs"}, FIELD(vm.initramfs), true,
-                          "The initramfs with the guest agent. Empty: guest/initramfs.cpio beside "
-                          "the program."));
+                          "The initramfs with the guest agent. Empty: initramfs.cpio beside the "
+                          "kernel."));
   rows.push_back(choice_row(
       {"vm", "accelerator"}, FIELD(vm.accelerator), {"auto", "kvm", "tcg"},
       "auto boots a guest under KVM at start and uses it only if its agent answered; otherwise "

@@ -39,29 +39,8 @@ if [ ! -f "$layer" ]; then
   mv "$layer.new" "$layer"
 fi
 
-# blob FILE: moves it to where its digest says; prints digest and size.
-blob() {
-  local digest
-  digest=$(sha256sum "$1" | cut -d ' ' -f 1)
-  mv "$1" "$work/layout/blobs/sha256/$digest"
-  echo "sha256:$digest $(stat -c %s "$work/layout/blobs/sha256/$digest")"
-}
-make_layout() {
-  local diff config manifest
-  mkdir -p "$work/layout/blobs/sha256"
-  cp --reflink=auto "$layer" "$work/layer"
-  read -r -a diff < <(blob "$work/layer")
-  printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
-    "${diff[0]}" >"$work/config"
-  read -r -a config < <(blob "$work/config")
-  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"%s","size":%s}]}' \
-    "${config[@]}" "${diff[@]}" >"$work/manifest"
-  read -r -a manifest < <(blob "$work/manifest")
-  printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%s}]}' \
-    "${manifest[@]}" >"$work/layout/index.json"
-  printf '{"imageLayoutVersion":"1.0.0"}' >"$work/layout/oci-layout"
-}
-make_layout
+. tests/bench/layout.sh
+make_layout "$layer" "$work/layout"
 
 # -- the daemon, and the wrapper around QEMU -------------------------------------------------------
 # $work/drive holds what stands in for the served disk; empty: nothing does.

@@ -94,7 +94,7 @@ BOOST_AUTO_TEST_CASE(each_row_reads_and_writes_a_field_of_its_own) {
     settings values;
     bool was_set = false;
     for (auto other : {"/elsewhere", "kvm", "warn", "7", "2MiB", "77s", "1.2.3.4:5", "200", "5000",
-                       "true", "false", "3:384"}) {
+                       "true", "false", "3:384", "anyone"}) {
       if (changed.get(settings{}) != other && !changed.set(values, other)) {
         was_set = true;
         break;

@@ -181,6 +181,24 @@ BOOST_AUTO_TEST_CASE(what_a_command_leaves_running_or_mounted_does_not_keep_the_
   BOOST_TEST(listing(image, "/m").find("\"files\":[]") != std::string::npos);
 }
 
+// The disk is the root of the guest's mounts while a command runs, so user namespaces can be had;
+// whatever is done to that root, the image is closed and kept.
+BOOST_AUTO_TEST_CASE(what_a_command_does_to_its_root_does_not_keep_the_image_back) {
+  for (const char* change :
+       {"unshare -U true", "mount --make-rshared /", "mount -o bind / /mnt", "umount -l /",
+        "mkdir -p /a && mount -t tmpfs none / && mount --make-rshared /",
+        "mount --make-rshared / && mkdir -p /b && mount -t tmpfs none /b && mount --bind /b "
+        "/proc"}) {
+    auto done = server().shell(base(), std::string{"mkdir -p /mnt; echo kept > /kept; "} + change);
+    BOOST_TEST_INFO(change << ": " << error_of(done));
+    BOOST_TEST(status_of(done) == "SUCCESS");
+    BOOST_TEST(exit_code_of(done) == 0, change << ": " << stderr_of(done));
+    auto image = result_image_of(done);
+    BOOST_REQUIRE_MESSAGE(!image.empty(), change);
+    BOOST_TEST(stdout_of(server().shell(image, "cat /kept")) == "kept\n", change);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(networking_is_accepted_and_not_given) {
   auto client = server().connect();
   auto answer = client.post(

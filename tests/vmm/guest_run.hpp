@@ -95,7 +95,7 @@ public:
       start.setUnixTimeNs(now.tv_sec * 1'000'000'000LL + now.tv_nsec);
       start.setEntropy({entropy, entropy_bytes});
       start.setHostname(host);
-      start.setTimeoutMs(60'000);
+      start.setTimeoutMs(timeout_ms);
       auto process = start.initProcess();
       process.setCommand(command);
       process.setTruncateOutputAtBytes(1u << 20);
@@ -126,6 +126,7 @@ public:
   }
 
   std::shared_ptr<vmm::machine> vm;
+  std::uint64_t timeout_ms = 60'000; ///< of the commands
 
 private:
   template <class Change>

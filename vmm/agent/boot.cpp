@@ -11,6 +11,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include <cstdio>
 
 namespace coppice::agent {
 namespace {
@@ -22,6 +25,7 @@ constexpr int port_pause_ms = 2;
 /// Ports that one virtio-serial device of ours could have.
 constexpr int ports_max = 16;
 constexpr std::size_t order_bytes_max = 64u << 10;
+constexpr std::size_t nodes_bytes_max = 4u << 10;
 
 result<void> mount_own(const char* type, const char* path) {
   ::mkdir(path, 0755);
@@ -38,6 +42,44 @@ result<void> load_module(const std::string& path) {
   }
   if (::syscall(SYS_finit_module, file.get(), "", 0) < 0 && errno != EEXIST) {
     return last_error("loading " + path);
+  }
+  return {};
+}
+
+/// A program opens such a node, and the kernel then looks for the module that is behind it: where
+/// a driver is not built in, its node is not there by itself. `line`: "MAJOR MINOR MODE NAME".
+result<void> make_node(const std::string& line) {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned mode = 0;
+  char name[64] = {};
+  if (std::sscanf(line.c_str(), "%u %u %o %63s", &major, &minor, &mode, name) != 4) {
+    return errno_failure(EINVAL, "/modules/nodes: " + line);
+  }
+  const auto path = std::string{"/dev/"} + name;
+  if (const auto slash = path.rfind('/'); slash > 4) {
+    ::mkdir(path.substr(0, slash).c_str(), 0755);
+  }
+  if (::mknod(path.c_str(), S_IFCHR | mode, makedev(major, minor)) < 0 && errno != EEXIST) {
+    return last_error("making " + path);
+  }
+  return {};
+}
+
+/// Calls `use` for each line of a file that need not be there, until one fails.
+template <class Use>
+result<void> for_each_line(const char* file, std::size_t bytes_max, Use use) {
+  descriptor in{::open(file, O_RDONLY | O_CLOEXEC)};
+  auto text = read_start_of(in.get(), bytes_max);
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    auto end = std::min(rest.find('\n'), rest.size());
+    if (end > 0) {
+      if (auto used = use(std::string{rest.substr(0, end)}); !used) {
+        return used;
+      }
+    }
+    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return {};
 }
@@ -77,19 +119,11 @@ result<void> prepare_own_system() {
   // What a login on a server gives: few by default, as many as it asks for up to the hard limit.
   rlimit files{1024, 512 * 1024};
   ::setrlimit(RLIMIT_NOFILE, &files);
-  descriptor order{::open("/modules/order", O_RDONLY | O_CLOEXEC)};
-  auto list = read_start_of(order.get(), order_bytes_max);
-  std::string_view rest = list;
-  while (!rest.empty()) {
-    auto end = std::min(rest.find('\n'), rest.size());
-    if (end > 0) {
-      if (auto loaded = load_module("/modules/" + std::string{rest.substr(0, end)}); !loaded) {
-        return loaded;
-      }
-    }
-    rest.remove_prefix(std::min(end + 1, rest.size()));
+  if (auto made = for_each_line("/modules/nodes", nodes_bytes_max, make_node); !made) {
+    return made;
   }
-  return {};
+  return for_each_line("/modules/order", order_bytes_max,
+                       [](const std::string& name) { return load_module("/modules/" + name); });
 }
 
 result<descriptor> open_host_port() {

@@ -13,6 +13,7 @@
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 
+#include <utility>
 #include <vector>
 
 namespace coppice::agent {
@@ -216,6 +217,24 @@ result<void> disk::mount_system_folders() {
   return {};
 }
 
+result<void> disk::become_root() {
+  if (::mount(mount_point, "/", nullptr, MS_MOVE, nullptr) < 0) {
+    return last_error("making the disk the root");
+  }
+  is_root_ = true;
+  return {};
+}
+
+/// Back to where the names of all mounts are our own again. What ran may have made our mounts
+/// shared, from which nothing can be moved, or have unmounted the disk.
+void disk::leave_root() {
+  if (std::exchange(is_root_, false)) {
+    static_cast<void>(::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr));
+    static_cast<void>(
+        ::mount(descriptor_path(root_.get()).c_str(), mount_point, nullptr, MS_MOVE, nullptr));
+  }
+}
+
 void disk::thaw() {
   if (root_) {
     static_cast<void>(::ioctl(root_.get(), FITHAW, 0));
@@ -286,6 +305,7 @@ result<void> disk::flush_device() {
 
 result<void> disk::unmount() {
   thaw();
+  leave_root();
   root_.reset();
   for (auto& swap : parse_swaps(read_start_of(swaps_.get(), table_bytes_max))) {
     static_cast<void>(::swapoff(swap.c_str()));

@@ -41,6 +41,11 @@ public:
   /// image has none. After `mount`.
   result<void> mount_system_folders();
 
+  /// Makes the disk the root of the mount namespace, as far as the kernel is concerned; our own
+  /// view stays as it was. Without it the kernel takes whatever runs there for locked in (chroot)
+  /// and refuses user namespaces. After `mount_system_folders`, before the first process.
+  result<void> become_root();
+
   /// The mounted root folder; -1 when nothing is mounted.
   int root() const {
     return root_.get();
@@ -59,6 +64,7 @@ private:
   bool unmount_once(bool may_detach, std::string& in_the_way);
   std::vector<mount_entry> foreign_mounts() const;
   bool is_on_disk(const mount_entry& entry) const;
+  void leave_root();
   result<void> flush_device();
   result<void> mount_in_root(const char* type, const char* path, unsigned long flags,
                              const char* data);
@@ -68,6 +74,7 @@ private:
   std::set<unsigned> own_mounts_;
   std::optional<dev_t> device_;
   descriptor root_;
+  bool is_root_ = false;
 };
 
 } // namespace coppice::agent

@@ -49,6 +49,7 @@ void run::begin() {
     return fail("mount", prepared.error());
   }
   log_failure(cover_boot_id(image_.root()));
+  log_failure(image_.become_root());
   files_ = file_placer{image_.root(), start.getFiles()};
   if (files_.is_complete()) {
     start_main();
