@@ -10,8 +10,8 @@
 #   COPPICE_STATE    folder of images, token and log   (default /var/lib/coppice; for an ordinary
 #                    user ~/.local/share/coppice)
 #   COPPICE_LISTEN   address of the HTTP API           (default 127.0.0.1:8080)
-#   COPPICE_KERNEL   the guests' kernel: packaged, or own, which starts faster but is built from
-#                    source first, ten minutes and more (default packaged)
+#   COPPICE_KERNEL   the guests' kernel: packaged, or own, which is built from source first, ten
+#                    minutes and more (default packaged)
 set -euo pipefail
 shopt -s inherit_errexit
 exec </dev/null

@@ -28,6 +28,8 @@ struct ToGuest {
     timeoutMs @6 :UInt64;     # of the main process, from its start
     newBytesMax @7 :UInt64;   # what may be added to the disk before ENOSPC; 0: as much as fits
     makeDisk @8 :Bool;        # the disk is empty: the agent's own small file system is put there first
+    holdDisk @9 :Bool;        # a preparation: the disk is mounted read-only and stays so afterwards, with
+                              # what was read of it in memory; the next run makes it writable
   }
   struct FileChunk {
     index @0 :UInt32;         # into Start.files

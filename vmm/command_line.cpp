@@ -15,8 +15,8 @@ std::string machine_type(accelerator accel, std::uint32_t tsc_khz) {
          (clock_is_given ? "off" : "on");
 }
 
-/// Under TCG `rep movsb` is emulated byte by byte: without these flags the guest uses other loops. A
-/// fifth level of page tables is walked by a program, and each switch of SMAP ends a piece of
+/// Under TCG `rep movsb` is emulated byte by byte: without these flags the guest uses other loops.
+/// A fifth level of page tables is walked by a program, and each switch of SMAP ends a piece of
 /// translated code: half a megabyte less for each VM without them.
 const char* cpu_model(accelerator accel) {
   return accel == accelerator::kvm ? "host" : "max,-erms,-fsrm,-la57,-smap,-smep";
@@ -32,7 +32,7 @@ std::string memory_backend(memory_kind memory, std::uint32_t memory_mib, int num
     return "memory-backend-ram" + tail;
   }
   return "memory-backend-file" + tail + ",mem-path=/proc/self/fd/" + std::to_string(number) +
-         ",share=" + (memory == memory_kind::mould ? "on" : "off");
+         ",share=" + (memory == memory_kind::restored ? "off" : "on");
 }
 
 } // namespace
@@ -159,7 +159,7 @@ std::vector<std::string> command_line(const machine_options& options, const disk
       // The store's unit and ext4's: nothing smaller ever reaches the disk server.
       "logical_block_size=4096,physical_block_size=4096,discard_granularity=4096",
   };
-  if (memory == memory_kind::restored) {
+  if (memory == memory_kind::restored || memory == memory_kind::regrown) {
     // Deferred: it has to be told first that the memory is there already.
     out.insert(out.end(), {"-incoming", "defer"});
   } else {

@@ -23,6 +23,7 @@ enum class memory_kind {
   own,      ///< anonymous, empty
   mould,    ///< a file that becomes a template's memory, mapped shared
   restored, ///< a template's file, mapped copy-on-write; nothing is booted
+  regrown,  ///< a copy of a template's, mapped shared: restored, to become another template
 };
 
 /// The lowest numbers above the standard ones that the disk does not use.

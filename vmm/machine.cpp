@@ -88,14 +88,22 @@ struct memory_files {
 result<memory_files> open_memory(const machine_options& options, const template_mould& mould) {
   memory_files out;
   if (options.from) {
-    out.kind = memory_kind::restored;
-    auto ram = options.from->open_ram();
+    out.kind = mould.ram >= 0 ? memory_kind::regrown : memory_kind::restored;
+    auto ram = mould.ram >= 0 ? result<unique_fd>{unique_fd{::fcntl(mould.ram, F_DUPFD_CLOEXEC, 0)}}
+                              : options.from->open_ram();
     auto state = options.from->open_state();
     if (!ram || !state) {
       return ram ? state.error() : ram.error();
     }
     out.ram = std::move(*ram);
     out.state = std::move(*state);
+    if (mould.ram >= 0) {
+      out.save_to.reset(::fcntl(mould.state, F_DUPFD_CLOEXEC, 0));
+      if (!out.ram || !out.save_to) {
+        return fail(ec::spawn,
+                    std::string{"handing on a template's files: "} + std::strerror(errno));
+      }
+    }
   } else if (mould.ram >= 0) {
     out.kind = memory_kind::mould;
     out.ram.reset(::fcntl(mould.ram, F_DUPFD_CLOEXEC, 0));
@@ -166,7 +174,7 @@ result<std::shared_ptr<machine>> machine::impl::launch(event_loop& loop,
   if (memory->kind != memory_kind::own) {
     child.descriptors.emplace_back(memory->ram.get(), numbers.ram);
   }
-  if (memory->kind == memory_kind::restored) {
+  if (memory->state) {
     child.descriptors.emplace_back(memory->state.get(), numbers.state);
   }
 
@@ -192,6 +200,12 @@ result<std::shared_ptr<machine>> machine::start(event_loop& loop, const machine_
 result<std::shared_ptr<machine>> machine::start(event_loop& loop, const machine_options& options,
                                                 const template_mould& mould, callbacks on) {
   return impl::launch(loop, options, no_disk(), mould, std::move(on));
+}
+
+result<std::shared_ptr<machine>> machine::start(event_loop& loop, const machine_options& options,
+                                                disk_attachment disk, const template_mould& mould,
+                                                callbacks on) {
+  return impl::launch(loop, options, disk, mould, std::move(on));
 }
 
 machine::machine(std::shared_ptr<impl> state) : impl_{std::move(state)} {}

@@ -99,6 +99,11 @@ public:
   static result<std::shared_ptr<machine>> start(event_loop& loop, const machine_options& options,
                                                 const template_mould& mould, callbacks on);
 
+  /// Restores a guest to be saved again: the mould's memory holds a copy of options.from's.
+  static result<std::shared_ptr<machine>> start(event_loop& loop, const machine_options& options,
+                                                disk_attachment disk, const template_mould& mould,
+                                                callbacks on);
+
   ~machine();
   machine(const machine&) = delete;
   machine& operator=(const machine&) = delete;

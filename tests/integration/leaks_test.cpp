@@ -85,20 +85,24 @@ inventory inventory_of(const node& server, const fs::path& state) {
   return out;
 }
 
-std::string difference(const inventory& before, const inventory& now) {
+/// What there is more of. Less is no leak: threads that have nothing to do end.
+std::string surplus(const inventory& before, const inventory& now) {
   std::ostringstream out;
   for (const auto& [name, count] : now) {
     const auto at = before.find(name);
-    if (const int had = at == before.end() ? 0 : at->second; had != count) {
+    if (const int had = at == before.end() ? 0 : at->second; count > had) {
       out << name << ": " << count << " instead of " << had << '\n';
     }
   }
-  for (const auto& [name, count] : before) {
-    if (!now.contains(name)) {
-      out << name << ": none instead of " << count << '\n';
-    }
-  }
   return out.str();
+}
+
+std::size_t count_in(const inventory& all, const std::string& prefix) {
+  std::size_t out = 0;
+  for (const auto& [name, count] : all) {
+    out += name.starts_with(prefix) ? static_cast<std::size_t>(count) : 0;
+  }
+  return out;
 }
 
 /// Memory that only the daemon has: without files and what it shares.
@@ -182,8 +186,8 @@ BOOST_AUTO_TEST_CASE(after_many_runs_nothing_is_there_that_was_not_there_before)
     auto now = inventory_of(server, folder.path());
     const bool is_same = now == before;
     before = std::move(now);
-    return is_same && qemus_of(server.pid()).size() == 2 &&
-           entries_of(folder.path() / "images").size() == 1;
+    return is_same && count_in(before, "process qemu") == 2 &&
+           count_in(before, (folder.path() / "images" / "").string()) == 1;
   });
 
   std::vector<long> memory;
@@ -194,7 +198,7 @@ BOOST_AUTO_TEST_CASE(after_many_runs_nothing_is_there_that_was_not_there_before)
   }
   std::string more;
   auto is_as_before = [&] {
-    more = difference(before, inventory_of(server, folder.path()));
+    more = surplus(before, inventory_of(server, folder.path()));
     return more.empty();
   };
   const auto limit = std::chrono::steady_clock::now() + patience();
@@ -209,7 +213,9 @@ BOOST_AUTO_TEST_CASE(after_many_runs_nothing_is_there_that_was_not_there_before)
   const auto grown_kib = *std::min_element(last, memory.end()) - *std::min_element(third, last);
   std::cout << rounds * 6 << " runs; the daemon's own memory was " << memory.front()
             << " KiB, then " << *third << ", then " << *last << ", then " << memory.back() << '\n';
-  BOOST_TEST(grown_kib <= 2 * rounds * 6 / 3 + 1024);
+  // A short run is all warm-up: the allocator's areas of each thread fill only once, by megabytes.
+  const long warm_up_kib = is_full ? 1024 : 8192;
+  BOOST_TEST(grown_kib <= 2 * rounds * 6 / 3 + warm_up_kib);
   BOOST_TEST(server.stop() == 0);
 }
 

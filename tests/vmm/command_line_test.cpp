@@ -107,7 +107,12 @@ BOOST_AUTO_TEST_CASE(a_restored_machine_is_the_one_that_was_saved_but_for_its_me
   BOOST_TEST(has(restored, "-object",
                  "memory-backend-file,id=mem,size=512M,mem-path=/proc/self/fd/6,share=off"));
   BOOST_TEST(has(restored, "-incoming", "defer"));
-  // What both have in common is all the rest.
+  // One that is to be saved again has memory of its own.
+  auto regrown = line(accelerator::tcg, 2'600'000, memory_kind::regrown);
+  BOOST_TEST(has(regrown, "-object",
+                 "memory-backend-file,id=mem,size=512M,mem-path=/proc/self/fd/6,share=on"));
+  BOOST_TEST(has(regrown, "-incoming", "defer"));
+  // What all have in common is all the rest.
   auto common = [](std::vector<std::string> argv) {
     for (const char* option : {"-object", "-kernel", "-initrd", "-append", "-incoming"}) {
       if (auto at = std::find(argv.begin(), argv.end(), option); at != argv.end()) {
@@ -117,6 +122,7 @@ BOOST_AUTO_TEST_CASE(a_restored_machine_is_the_one_that_was_saved_but_for_its_me
     return argv;
   };
   BOOST_TEST(common(mould) == common(restored), boost::test_tools::per_element());
+  BOOST_TEST(common(mould) == common(regrown), boost::test_tools::per_element());
   BOOST_TEST(common(mould) == common(line(accelerator::tcg, 1)), boost::test_tools::per_element());
   BOOST_TEST(!mentions(restored, "/guest/"));
 }

@@ -79,6 +79,17 @@ public:
   /// Gives the order that a run begins with; `entropy_bytes` are as many as the host owes.
   void begin(const std::string& command, const std::string& host = "guest",
              std::size_t entropy_bytes = 32) {
+    begin_with(
+        [&](proto::ToGuest::Start::Builder start) {
+          start.setHostname(host);
+          start.initProcess().setCommand(command);
+        },
+        entropy_bytes);
+  }
+
+  /// The same where more is to be said of the run.
+  template <class Fill>
+  void begin_with(Fill fill, std::size_t entropy_bytes = 32) {
     {
       std::lock_guard lock{mutex_};
       result_ = {};
@@ -94,11 +105,9 @@ public:
       auto start = root.initStart();
       start.setUnixTimeNs(now.tv_sec * 1'000'000'000LL + now.tv_nsec);
       start.setEntropy({entropy, entropy_bytes});
-      start.setHostname(host);
       start.setTimeoutMs(timeout_ms);
-      auto process = start.initProcess();
-      process.setCommand(command);
-      process.setTruncateOutputAtBytes(1u << 20);
+      fill(start);
+      start.getProcess().setTruncateOutputAtBytes(1u << 20);
     }));
     if (!sent) {
       note([&] { failure_ = sent.error().text; });

@@ -76,10 +76,10 @@ struct served_fixture : template_fixture, storage::test::disk_fixture {
     wait(told->get_future());
   }
 
-  void seal_branch(const uuid& id) {
+  storage::sealed_image seal_branch(const uuid& id) {
     auto told = std::make_shared<std::promise<result<storage::sealed_image>>>();
     disks->seal(id, [told](auto done) { told->set_value(std::move(done)); });
-    wait(told->get_future());
+    return wait(told->get_future());
   }
 
   /// As template_fixture's, of a sealed branch.
@@ -88,6 +88,14 @@ struct served_fixture : template_fixture, storage::test::disk_fixture {
                      "' seen && e2fsck -fn seen > e2fsck.txt 2>&1 && "
                      "debugfs -R 'cat /sample' seen > sample 2> /dev/null"));
     std::ifstream in{folder / "sample"};
+    return {std::istreambuf_iterator<char>{in}, {}};
+  }
+
+  /// Of what sample_of_image has last looked at, without its times.
+  std::string superblock_of_seen() {
+    BOOST_TEST(
+        shell("dumpe2fs -h seen 2> /dev/null | grep -v ' time: \\|Lifetime\\|Checksum:' > super"));
+    std::ifstream in{folder / "super"};
     return {std::istreambuf_iterator<char>{in}, {}};
   }
 

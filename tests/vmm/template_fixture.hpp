@@ -40,7 +40,8 @@ struct template_fixture {
   }
 
   void make_raw_disk() {
-    BOOST_REQUIRE(shell("mkdir -p root/tmp && cp '" SIBLING "' root/sibling && "
+    BOOST_REQUIRE(shell("mkdir -p root/tmp root/proc root/sys root/dev && cp '" SIBLING
+                        "' root/sibling && "
                         "mke2fs -q -F -t ext4 -O ^has_journal -b 4096 -d root raw 64M"));
   }
 

@@ -13,6 +13,7 @@
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@ constexpr const char* device_path = "/dev/vda";
 /// Our own node of the device: a process may remove or replace what is in /dev, which it shares.
 constexpr const char* device_node = "/disk";
 constexpr const char* mount_point = "/mnt";
+constexpr const char* mount_options = "discard,noinit_itable";
 /// In the initramfs (configs/guest/prepare.sh).
 constexpr const char* warm_disk = "/warm.ext4";
 constexpr std::size_t copy_bytes = 256u << 10;
@@ -120,6 +122,25 @@ result<void> disk::make() {
 }
 
 result<void> disk::mount() {
+  if (!held_) {
+    return mount_anew(MS_NOATIME);
+  }
+  own_mounts_.erase(*held_);
+  held_.reset();
+  if (::mount(nullptr, mount_point, nullptr, MS_REMOUNT | MS_NOATIME, mount_options) < 0) {
+    return last_error("making the disk writable");
+  }
+  return {};
+}
+
+result<void> disk::mount_read_only() {
+  if (held_) {
+    return errno_failure(EBUSY, "the disk is held already");
+  }
+  return mount_anew(MS_NOATIME | MS_RDONLY);
+}
+
+result<void> disk::mount_anew(unsigned long flags) {
   if (auto found = find_device(); !found) {
     return found;
   }
@@ -133,8 +154,8 @@ result<void> disk::mount() {
   // The name is what df and the like show inside; ours is only the way in when that one is gone.
   struct stat st {};
   bool is_named = ::stat(device_path, &st) == 0 && S_ISBLK(st.st_mode) && st.st_rdev == *device_;
-  if (::mount(is_named ? device_path : device_node, mount_point, "ext4", MS_NOATIME,
-              "discard,noinit_itable") < 0) {
+  if (::mount(is_named ? device_path : device_node, mount_point, "ext4", flags, mount_options) <
+      0) {
     return last_error("mounting the disk");
   }
   root_ = descriptor{::open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
@@ -303,14 +324,36 @@ result<void> disk::flush_device() {
   return {};
 }
 
-result<void> disk::unmount() {
+void disk::clear_users() {
   thaw();
   leave_root();
-  root_.reset();
   for (auto& swap : parse_swaps(read_start_of(swaps_.get(), table_bytes_max))) {
     static_cast<void>(::swapoff(swap.c_str()));
   }
   detach_loop_devices();
+}
+
+result<void> disk::hold() {
+  clear_users();
+  auto mounts = foreign_mounts();
+  auto ours = std::find_if(mounts.begin(), mounts.end(), [this](const mount_entry& e) {
+    return e.target == mount_point && is_on_disk(e);
+  });
+  if (ours == mounts.end()) {
+    return errno_failure(ENOENT, "the disk is not mounted any more");
+  }
+  held_ = ours->id;
+  own_mounts_.insert(*held_);
+  return unmount_all();
+}
+
+result<void> disk::unmount() {
+  if (held_) {
+    own_mounts_.erase(*held_);
+    held_.reset();
+  }
+  clear_users();
+  root_.reset();
   auto unmounted = unmount_all();
   if (!device_) {
     return unmounted;

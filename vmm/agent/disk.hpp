@@ -30,8 +30,15 @@ public:
   /// needs no image.
   result<void> make();
 
-  /// Waits for the device, mounts it.
+  /// Waits for the device, mounts it. One that is held becomes writable instead.
   result<void> mount();
+
+  /// Mounts it read-only: nothing is written to the device, not even that it is mounted.
+  result<void> mount_read_only();
+
+  /// In the place of `unmount` after `mount_read_only`: what lies on the disk goes, the disk stays
+  /// mounted for the next `mount`.
+  result<void> hold();
 
   /// Makes writes fail with ENOSPC, and df say so, once `bytes` more of the disk are in use. For
   /// honest programs: the host has a limit of its own. After `mount`.
@@ -60,6 +67,8 @@ public:
 
 private:
   result<void> find_device();
+  result<void> mount_anew(unsigned long flags);
+  void clear_users();
   result<void> unmount_all();
   bool unmount_once(bool may_detach, std::string& in_the_way);
   std::vector<mount_entry> foreign_mounts() const;
@@ -73,6 +82,7 @@ private:
   descriptor swaps_;
   std::set<unsigned> own_mounts_;
   std::optional<dev_t> device_;
+  std::optional<unsigned> held_; ///< the disk's mount, among our own as long as it is held
   descriptor root_;
   bool is_root_ = false;
 };

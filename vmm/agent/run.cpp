@@ -38,7 +38,8 @@ void run::begin() {
       return fail("mount", made.error());
     }
   }
-  if (auto mounted = image_.mount(); !mounted) {
+  auto mounted = start.getHoldDisk() ? image_.mount_read_only() : image_.mount();
+  if (!mounted) {
     return fail("mount", mounted.error());
   }
   if (start.getNewBytesMax() > 0) {
@@ -227,6 +228,7 @@ void run::pump() {
   } while (is_last && (output_.is_open() || errors_.is_open()) && !host_.is_congested());
   if (is_last && !output_.is_open() && !errors_.is_open()) {
     send_exited(host_, number_, end_, output_, errors_);
+    is_held_ = order_.view()->getStart().getHoldDisk();
     close_disk();
   }
 }
@@ -239,7 +241,7 @@ void run::fail(std::string_view stage, const failure& why) {
 }
 
 void run::close_disk() {
-  auto closed = image_.unmount();
+  auto closed = is_held_ ? image_.hold() : image_.unmount();
   if (!closed && in_the_way_.empty()) {
     in_the_way_ = closed.error().text;
   }

@@ -82,6 +82,7 @@ private:
   output_stream errors_;
   process_end end_;
   bool has_ended_ = false;
+  bool is_held_ = false; ///< the disk stays mounted
   clock::time_point started_at_{};
   std::optional<clock::time_point> deadline_;
   std::string in_the_way_; ///< why the disk cannot be clean
