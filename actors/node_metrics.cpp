@@ -173,6 +173,22 @@ void node_metrics::import_ended(ending how) {
   families_->imports[index_of(how)]->Increment();
 }
 
+void node_metrics::operation_ended(proto::OperationRecord::Reader record) {
+  auto how = ending::failed;
+  if (record.getStatus() == proto::OperationStatus::CANCELLED) {
+    how = ending::cancelled;
+  } else if (record.getHasResult() && record.getResult().getTimedOut()) {
+    how = ending::timeout;
+  } else if (record.getStatus() == proto::OperationStatus::SUCCESS) {
+    how = ending::success;
+  }
+  if (record.getRequest().isInstance()) {
+    run_ended(how, record.getPhases());
+  } else {
+    import_ended(how);
+  }
+}
+
 void node_metrics::end_committed(std::chrono::microseconds took) {
   families_->commit.Observe(seconds_of(took));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "protocol/records.capnp.h"
 #include "protocol/types.capnp.h"
 
 #include <chrono>
@@ -56,6 +57,8 @@ public:
   /// What its record says of the time, phases that it did not reach left out.
   void run_ended(ending how, proto::Phases::Reader phases);
   void import_ended(ending how);
+  /// The one of both that this record is of.
+  void operation_ended(proto::OperationRecord::Reader record);
   /// Until the end of an operation was durable in the catalog.
   void end_committed(std::chrono::microseconds took);
 

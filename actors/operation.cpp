@@ -360,31 +360,14 @@ void operation_state::end_written() {
   log::info("operation ended", "operation", id_, "status", status_name(view->getStatus()), "image",
             uuid::from(view->getResultImage()), "duration_us", view->getDurationUs(), "error",
             view->getError().cStr());
-  count_end(*view);
+  parts_->metrics->operation_ended(*view);
+  parts_->metrics->end_committed(
+      std::chrono::microseconds{elapsed_us(ended_at_, self_->clock().now())});
   for (auto& c : std::exchange(cancels_, {})) {
     c.deliver(record_);
   }
   pump();
   quit_if_over();
-}
-
-void operation_state::count_end(proto::OperationRecord::Reader record) {
-  using how_it_ended = node_metrics::ending;
-  auto& metrics = *parts_->metrics;
-  metrics.end_committed(std::chrono::microseconds{elapsed_us(ended_at_, self_->clock().now())});
-  auto how = how_it_ended::failed;
-  if (record.getStatus() == proto::OperationStatus::CANCELLED) {
-    how = how_it_ended::cancelled;
-  } else if (record.getHasResult() && record.getResult().getTimedOut()) {
-    how = how_it_ended::timeout;
-  } else if (record.getStatus() == proto::OperationStatus::SUCCESS) {
-    how = how_it_ended::success;
-  }
-  if (record.getRequest().isInstance()) {
-    metrics.run_ended(how, record.getPhases());
-  } else {
-    metrics.import_ended(how);
-  }
 }
 
 void operation_state::end_failed(const caf::error& error) {

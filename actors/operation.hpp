@@ -107,7 +107,6 @@ private:
   void write_events();
   void write_end();
   void end_written();
-  void count_end(proto::OperationRecord::Reader record);
   void end_failed(const caf::error& error);
   void discard_result();
   void work_gone(bool in_order);

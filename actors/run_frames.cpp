@@ -69,7 +69,7 @@ frame<proto::ToGuest> warm_up_order(std::uint64_t run) {
     start.setMakeDisk(true);
     auto process = start.initProcess();
     process.setShell(true);
-    process.setCommand("echo warm; /bin/true");
+    process.setCommand("warm up");
     process.setTruncateOutputAtBytes(limits::output_chunk_bytes);
   });
 }

@@ -5,7 +5,7 @@
 #   /modules/order   what it loads: the modules that reach its port and disk
 #   /modules/nodes   devices that it makes nodes of: whoever opens one has its module loaded
 #   /lib/modules     modules that the kernel asks /sbin/modprobe for when a program needs them
-#   /warm.ext4       a file system with a shell, for a machine's first, idle run
+#   /warm.ext4       a file system with the agent as its shell, for a machine's first, idle run
 #
 # MODULES is the kernel's lib/modules/RELEASE; without it all of the kernel is built in.
 set -eu
@@ -125,10 +125,7 @@ fi
 # The same features as an imported image's, so that the same code of the kernel runs.
 warm=$guest/warm
 rm -rf "$warm" && mkdir -p "$warm/bin" "$warm/etc"
-install -m 0755 "$(command -v busybox)" "$warm/bin/busybox"
-for name in sh true; do
-  ln -s busybox "$warm/bin/$name"
-done
+install -m 0755 "$agent" "$warm/bin/sh"
 settle "$warm"
 SOURCE_DATE_EPOCH=0 E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext4 -b 4096 -m 0 -N 32 \
   -O ^has_journal,^resize_inode -U 00000000-0000-0000-0000-000000000001 \

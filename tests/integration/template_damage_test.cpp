@@ -180,7 +180,9 @@ BOOST_FIXTURE_TEST_CASE(a_template_that_cannot_be_restored_is_replaced_and_no_ru
 BOOST_FIXTURE_TEST_CASE(another_kernel_has_a_template_of_its_own, kept_fixture) {
   const auto kernel = folder.path() / "vmlinux";
   fs::copy_file(program().parent_path() / "guest" / "vmlinux", kernel);
-  const auto other = with({"--vm.kernel=" + kernel.string()});
+  const auto initramfs = program().parent_path() / "guest" / "initramfs.cpio";
+  const auto other =
+      with({"--vm.kernel=" + kernel.string(), "--vm.initramfs=" + initramfs.string()});
   for (int round = 0; round < 2; ++round) {
     node server{folder.path(), other};
     run_works(server);

@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,6 @@ constexpr const char* mount_point = "/mnt";
 constexpr const char* mount_options = "discard,noinit_itable";
 /// In the initramfs (configs/guest/prepare.sh).
 constexpr const char* warm_disk = "/warm.ext4";
-constexpr std::size_t copy_bytes = 256u << 10;
 constexpr const char* reserved_clusters = "/sys/fs/ext4/vda/reserved_clusters";
 
 /// The driver finds the device within tens of milliseconds of its module's start.
@@ -101,21 +101,21 @@ result<void> disk::make() {
   if (!from || !to) {
     return last_error(from ? device_node : warm_disk);
   }
-  std::vector<char> piece(copy_bytes);
-  for (;;) {
-    auto got = ::read(from.get(), piece.data(), piece.size());
+  // An empty disk is zeros already, and what is not written takes no memory.
+  std::array<char, 4096> block;
+  for (off_t at = 0;; at += static_cast<off_t>(block.size())) {
+    auto got = ::read(from.get(), block.data(), block.size());
     if (got < 0) {
       return last_error(warm_disk);
     }
     if (got == 0) {
       break;
     }
-    for (ssize_t done = 0; done < got;) {
-      auto put = ::write(to.get(), piece.data() + done, static_cast<std::size_t>(got - done));
-      if (put < 0) {
-        return last_error("writing the disk");
-      }
-      done += put;
+    const auto bytes = static_cast<std::size_t>(got);
+    const bool is_zero =
+        std::all_of(block.begin(), block.begin() + got, [](char c) { return c == 0; });
+    if (!is_zero && ::pwrite(to.get(), block.data(), bytes, at) != got) {
+      return last_error("writing the disk");
     }
   }
   return ::fsync(to.get()) < 0 ? last_error("writing the disk") : result<void>{};

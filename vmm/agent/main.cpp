@@ -1,6 +1,7 @@
 #include "vmm/agent/boot.hpp"
 #include "vmm/agent/log.hpp"
 #include "vmm/agent/session.hpp"
+#include "vmm/agent/warm_up.hpp"
 
 #include <exception>
 
@@ -66,8 +67,11 @@ result<void> run_agent() {
 
 } // namespace
 
-int main() {
+int main(int argc, char** argv) {
   if (::getpid() != 1) {
+    if (auto status = warm_up(argc > 0 ? argv[0] : "")) {
+      return *status;
+    }
     log_line("this is the first process of a Coppice microVM; it does nothing elsewhere");
     return 2;
   }
