@@ -31,10 +31,6 @@ constexpr int exit_no_jail = 127;
 // Above every number that a request may give out, so that no move hits another's source.
 constexpr int parking = launch_limits::descriptor_number_max + 64;
 
-bool is_qemu(child_kind kind) {
-  return kind == child_kind::qemu || kind == child_kind::qemu_microvm;
-}
-
 /// A descriptor's number among the parked ones; -1 if the request has none for that place.
 int parked(const jail_plan& plan, std::int16_t place) {
   const auto& places = plan.request.placements;
@@ -165,7 +161,7 @@ bool limit(__rlimit_resource_t resource, std::uint64_t most) {
 const char* confine_program(const void* context) {
   const auto& plan = *static_cast<const jail_plan*>(context);
   const auto most = limits_of(plan.request);
-  if (plan.has_user_namespaces && is_qemu(plan.request.kind)) {
+  if (plan.has_user_namespaces && plan.request.kind == child_kind::qemu) {
     if (const char* why = keep_chroot_only(plan.uid); why != nullptr) {
       return why;
     }
@@ -195,11 +191,11 @@ std::vector<char*> pointers_to(std::vector<std::string>& strings) {
 /// The program's whole command line.
 std::vector<std::string> arguments_of(const jail_plan& plan, const std::string& program) {
   std::vector<std::string> out{program};
-  if (!is_qemu(plan.request.kind) && plan.request.kind != child_kind::skopeo) {
+  if (plan.request.kind != child_kind::qemu && plan.request.kind != child_kind::skopeo) {
     out.emplace_back(to_string(plan.request.kind)); // the worker's subcommand
   }
   out.insert(out.end(), plan.request.arguments.begin(), plan.request.arguments.end());
-  if (is_qemu(plan.request.kind) && plan.has_user_namespaces) {
+  if (plan.request.kind == child_kind::qemu && plan.has_user_namespaces) {
     out.insert(out.end(), {"-chroot", "/empty"});
   }
   return out;
@@ -216,7 +212,6 @@ jail_limits limits_of(const launch_request& request) {
   jail_limits out;
   switch (request.kind) {
   case child_kind::qemu:
-  case child_kind::qemu_microvm:
     out = {16 * gib, 0, 512, 512};
     break;
   case child_kind::import_worker:
@@ -242,7 +237,7 @@ jail_limits limits_of(const launch_request& request) {
 }
 
 std::vector<std::string> environment_of(child_kind kind, const jail_roots::kind_root& root) {
-  std::vector<std::string> out{is_qemu(kind) ? "LC_ALL=C" : "LANG=C.UTF-8"};
+  std::vector<std::string> out{kind == child_kind::qemu ? "LC_ALL=C" : "LANG=C.UTF-8"};
   if (kind == child_kind::skopeo || kind == child_kind::import_worker) {
     out.insert(out.end(), {"PATH=/nowhere", "HOME=/scratch", "TMPDIR=/scratch"});
   }

@@ -302,7 +302,6 @@ result<jail_roots> jail_roots::build(const jail_contents& contents) {
     std::string inside;
     switch (kind) {
     case child_kind::qemu:
-    case child_kind::qemu_microvm:
       inside = add_qemu(root, contents, program);
       break;
     case child_kind::import_worker:

@@ -87,10 +87,6 @@ bool has_folders(child_kind kind) {
   return kind == child_kind::import_worker || kind == child_kind::skopeo;
 }
 
-bool is_qemu(child_kind kind) {
-  return kind == child_kind::qemu || kind == child_kind::qemu_microvm;
-}
-
 /// Why the placements cannot be carried out; empty if they can.
 std::string objection_to_placements(const launch_request& request) {
   auto sorted = request.placements;
@@ -116,7 +112,7 @@ std::string objection_to(const launch_request& request) {
   if (request.kind == child_kind::plain || static_cast<std::size_t>(request.kind) >= child_kinds) {
     return "there is no such kind of process";
   }
-  if (request.needs_kvm && !is_qemu(request.kind)) {
+  if (request.needs_kvm && request.kind != child_kind::qemu) {
     return "this kind of process has no use for KVM";
   }
   if (request.arguments.size() > launch_limits::arguments_max) {
@@ -140,8 +136,8 @@ failure refused(const std::string& why) {
 } // namespace
 
 std::string_view to_string(child_kind kind) {
-  constexpr std::string_view names[child_kinds] = {
-      "plain", "qemu", "qemu-microvm", "import-worker", "inspect-worker", "skopeo"};
+  constexpr std::string_view names[child_kinds] = {"plain", "qemu", "import-worker",
+                                                   "inspect-worker", "skopeo"};
   const auto index = static_cast<std::size_t>(kind);
   return index < child_kinds ? names[index] : "unknown";
 }

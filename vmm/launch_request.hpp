@@ -22,13 +22,12 @@ namespace coppice::vmm {
 enum class child_kind : std::uint8_t {
   plain = 0,      ///< started by the daemon itself, never by the launcher
   qemu,           ///< vm.qemu
-  qemu_microvm,   ///< Debian's small QEMU for KVM hosts
   import_worker,  ///< `coppice import-worker`: an archive becomes a file system
   inspect_worker, ///< `coppice inspect-worker`: reads one image
   skopeo,         ///< fetches an image; the only one with a network
 };
 
-inline constexpr std::size_t child_kinds = 6;
+inline constexpr std::size_t child_kinds = 5;
 
 std::string_view to_string(child_kind kind);
 

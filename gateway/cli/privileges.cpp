@@ -26,7 +26,6 @@ using storage::io_failure;
 using vmm::unique_fd;
 
 constexpr const char* default_user = "coppice";
-constexpr const char* small_qemu = "qemu-system-x86_64-microvm";
 
 std::string found_program(const std::string& name) {
   auto path = vmm::find_program(name);
@@ -117,7 +116,6 @@ vmm::launcher_config launcher_config_of(const settings& values, const daemon_use
     out.contents.programs[static_cast<std::size_t>(kind)] = path;
   };
   set(vmm::child_kind::qemu, found_program(values.vm.qemu));
-  set(vmm::child_kind::qemu_microvm, found_program(small_qemu));
   set(vmm::child_kind::import_worker, program.string());
   set(vmm::child_kind::inspect_worker, program.string());
   set(vmm::child_kind::skopeo, found_program(values.import.skopeo));

@@ -111,7 +111,7 @@ BOOST_AUTO_TEST_CASE(places_are_in_range_and_given_once) {
 }
 
 BOOST_AUTO_TEST_CASE(folders_are_only_for_the_kinds_that_work_on_one) {
-  for (auto kind : {child_kind::qemu, child_kind::qemu_microvm, child_kind::inspect_worker}) {
+  for (auto kind : {child_kind::qemu, child_kind::inspect_worker}) {
     for (auto place : {placement::scratch, placement::layout}) {
       auto request = some_request();
       request.kind = kind;
