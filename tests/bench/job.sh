@@ -1,6 +1,6 @@
 #!/bin/bash
 # Where the time of one run goes: ten runs, one after another, of a shell that writes one file on the
-# base image; each boots its own microVM. Phases are those of the operation (docs/operators.md).
+# base image; however its VM starts. Phases are those of the operation (docs/operators.md).
 set -euo pipefail
 
 runs=10
