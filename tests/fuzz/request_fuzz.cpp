@@ -31,7 +31,9 @@ void spawn(std::string_view text) {
   if (!body) {
     return;
   }
-  auto order = parse_spawn_order(*body, {60, 3600, 1u << 30});
+  // Two classes, so that a request may pick one, or ask for more than there is.
+  static const spawn_limits limits{60, 3600, 1u << 30, {}, {coppice::machine_class{}, {4, 2048}}};
+  auto order = parse_spawn_order(*body, limits);
   if (order) {
     require(order->timeout_seconds >= 1 && order->timeout_seconds <= 3600);
     require(order->command.find('\0') == std::string::npos);
