@@ -30,6 +30,7 @@ with_daemons() {
     configs/base-image/build.sh "$work/oci" >/dev/null
     while [ "$1" != -- ]; do
       name=${1%%=*} state=$work/$name log=$work/$name.log
+      : >"$log"
       mkdir "$state" "$groups$name" && chmod 711 "$work" "$state"
       # shellcheck disable=SC2086 # the arguments are words
       bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$groups$name" \
