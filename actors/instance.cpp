@@ -129,16 +129,36 @@ void instance_state::take_another(const std::string& why) {
           });
 }
 
-/// It lives, but what should answer in it does not.
-void instance_state::replace_silent_vm() {
+void instance_state::vm_failed(const std::string& why) {
+  switch (stage_) {
+  case instance_stage::attaching:
+  case instance_stage::starting:
+    return; // the order to start hears of it
+  case instance_stage::taking:
+  case instance_stage::sealing:
+  case instance_stage::leaving:
+    return; // the disk is taken from it: its end is its own affair
+  default:
+    fail_or_replace(why, "the microVM failed: " + why);
+  }
+}
+
+void instance_state::fail_or_replace(const std::string& why, const std::string& failure) {
+  if (at(instance_stage::preparing) && is_silent_) {
+    replace_vm(why);
+  } else {
+    fail(failure);
+  }
+}
+
+void instance_state::replace_vm(const std::string& why) {
   stage_ = instance_stage::taking;
   ++deadline_generation_;
   is_taking_ = true;
-  auto go_on = [this] {
+  auto go_on = [this, why] {
     is_taking_ = false;
     if (at(instance_stage::taking) && vm_) {
-      take_another("its agent did not answer within " +
-                   std::to_string(parts_->silence_max.count()) + " s");
+      take_another(why);
     } else {
       leave();
     }
@@ -282,10 +302,8 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
       [this](const frame<proto::AbortWork>&) { abort(); },
       [this](const frame<proto::FromGuest>& m) { return guest_said(m); },
       [this](const frame<proto::VmFailed>& m) {
-        // Once the disk is taken from it, its end is its own affair.
-        if (self_->current_sender() == vm_ && !at(instance_stage::leaving) &&
-            !at(instance_stage::sealing)) {
-          fail(std::string{"the microVM failed: "} + m.view()->getText().cStr());
+        if (self_->current_sender() == vm_) {
+          vm_failed(m.view()->getText().cStr());
         }
       },
       [](const frame<proto::ChildExited>&) {
@@ -298,7 +316,8 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
         if (at(instance_stage::leaving)) {
           tell_failure();
         } else if (at(instance_stage::preparing) && is_silent_) {
-          replace_silent_vm();
+          replace_vm("its agent did not answer within " +
+                     std::to_string(parts_->silence_max.count()) + " s");
         } else {
           fail(deadline_text_);
         }

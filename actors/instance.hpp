@@ -34,9 +34,9 @@ struct instance_parts {
 ///   queued ▶ pinning ▶ taking ▶ attaching ▶ starting ▶ preparing ▶ executing ▶ unmounting
 ///          ▶ sealing ▶ leaving
 ///
-/// A VM that waited, or was restored, may turn out to be dead, or its agent may not answer the
-/// first order: then another one is taken. Nothing of the run has happened by then that could be
-/// seen.
+/// A VM that waited, or was restored, may turn out to be dead, or die, or be silent, before its
+/// agent has answered the first order: then another one is taken. Nothing of the run has happened
+/// by then that could be seen.
 ///
 /// Every stage can fail or be aborted; both lead to `leaving`, where the VM is killed and
 /// everything held is given back, in the opposite order. Guarantee: an image is reported only
@@ -78,7 +78,10 @@ private:
   void pin();
   void take();
   void take_another(const std::string& why);
-  void replace_silent_vm();
+  void vm_failed(const std::string& why);
+  /// Another VM while its guest has said nothing yet, else the end with `failure`.
+  void fail_or_replace(const std::string& why, const std::string& failure);
+  void replace_vm(const std::string& why);
   void attach();
   void start();
   void seal();

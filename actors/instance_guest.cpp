@@ -119,7 +119,7 @@ void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
           },
           [this, take = takes_](const caf::error& e) {
             if (take == takes_ && at(instance_stage::preparing)) {
-              fail("the guest could not be reached: " + text_of(e));
+              fail_or_replace(text_of(e), "the guest could not be reached: " + text_of(e));
             }
           });
 }

@@ -11,24 +11,6 @@ namespace coppice {
 
 namespace {
 
-std::string_view status_name(proto::OperationStatus status) {
-  switch (status) {
-  case proto::OperationStatus::PENDING:
-    return "PENDING";
-  case proto::OperationStatus::ASSIGNED:
-    return "ASSIGNED";
-  case proto::OperationStatus::EXECUTING:
-    return "EXECUTING";
-  case proto::OperationStatus::SUCCESS:
-    return "SUCCESS";
-  case proto::OperationStatus::FAILED:
-    return "FAILED";
-  case proto::OperationStatus::CANCELLED:
-    return "CANCELLED";
-  }
-  return "unknown";
-}
-
 /// The api contract's rule for showing bytes as text.
 bool is_plain(std::span<const unsigned char> data) {
   return std::all_of(data.begin(), data.end(), [](unsigned char c) {

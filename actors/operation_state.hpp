@@ -1,6 +1,6 @@
 #pragma once
 
-#include "protocol/types.capnp.h"
+#include "protocol/operation_status.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -22,11 +22,6 @@ enum class operation_event : std::uint8_t {
   failed,          ///< the platform, the registry or the guest failed
   cancelled,       ///< by request
 };
-
-constexpr bool is_terminal(proto::OperationStatus status) {
-  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED ||
-         status == proto::OperationStatus::CANCELLED;
-}
 
 /// The state after `event`, or nothing where the event cannot happen in `status`.
 constexpr std::optional<proto::OperationStatus> next(proto::OperationStatus status,

@@ -19,6 +19,16 @@ std::array<capnp::byte, 32> fresh_entropy() {
   return bytes;
 }
 
+/// What every order to start says: which run, and what its guest must not share with siblings.
+proto::ToGuest::Start::Builder begin_order(proto::ToGuest::Builder message, std::uint64_t run) {
+  auto entropy = fresh_entropy();
+  message.setRun(run);
+  auto start = message.initStart();
+  start.setUnixTimeNs(unix_now_ns());
+  start.setEntropy({entropy.data(), entropy.size()});
+  return start;
+}
+
 /// The variables of `old` that `added` does not replace, then `added`.
 std::vector<proto::EnvVar::Reader> merged(capnp::List<proto::EnvVar>::Reader old,
                                           capnp::List<proto::EnvVar>::Reader added) {
@@ -42,12 +52,8 @@ std::vector<proto::EnvVar::Reader> merged(capnp::List<proto::EnvVar>::Reader old
 
 frame<proto::ToGuest> start_order(std::uint64_t run, proto::RunRequest::Reader request,
                                   proto::ImageRecord::Reader image) {
-  auto entropy = fresh_entropy();
   return make_frame<proto::ToGuest>([&](auto message) {
-    message.setRun(run);
-    auto start = message.initStart();
-    start.setUnixTimeNs(unix_now_ns());
-    start.setEntropy({entropy.data(), entropy.size()});
+    auto start = begin_order(message, run);
     start.setHostname(request.getHostname());
     start.setProcess(request.getProcess());
     start.setConfig(image.getConfig());
@@ -58,12 +64,8 @@ frame<proto::ToGuest> start_order(std::uint64_t run, proto::RunRequest::Reader r
 }
 
 frame<proto::ToGuest> warm_up_order(std::uint64_t run) {
-  auto entropy = fresh_entropy();
   return make_frame<proto::ToGuest>([&](auto message) {
-    message.setRun(run);
-    auto start = message.initStart();
-    start.setUnixTimeNs(unix_now_ns());
-    start.setEntropy({entropy.data(), entropy.size()});
+    auto start = begin_order(message, run);
     start.setHostname("warm");
     start.setTimeoutMs(30'000);
     start.setMakeDisk(true);

@@ -239,6 +239,9 @@ void vm_pool_state::guest_said(const frame<proto::FromGuest>& message) {
   auto view = message.view();
   if (view->isFailed()) {
     drop(one, std::string{"its warm-up failed: "} + view->getFailed().getError().cStr());
+  } else if (view->isExited() && view->getExited().getResult().getExitCode() != 0) {
+    drop(one, "its warm-up ended with status " +
+                  std::to_string(view->getExited().getResult().getExitCode()));
   } else if (view->isFinished()) {
     if (view->getFinished().getClean()) {
       pause(*one);

@@ -140,11 +140,6 @@ void store_if_changed(lmdb::transaction& in, lmdb::table into, std::string_view 
 
 } // namespace
 
-bool is_terminal(proto::OperationStatus status) {
-  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED ||
-         status == proto::OperationStatus::CANCELLED;
-}
-
 std::string operation_index_prefix(std::string_view project,
                                    std::optional<proto::OperationStatus> status,
                                    std::optional<proto::OperationKind> kind) {

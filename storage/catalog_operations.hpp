@@ -1,6 +1,7 @@
 #pragma once
 
 #include "protocol/messages.capnp.h"
+#include "protocol/operation_status.hpp"
 #include "protocol/records.capnp.h"
 #include "protocol/uuid.hpp"
 #include "storage/catalog_tables.hpp"
@@ -16,8 +17,6 @@
 /// which are written again only when they differ. Together they are the record.
 /// Callers have checked names and states; failures are the transaction's.
 namespace coppice::storage {
-
-bool is_terminal(proto::OperationStatus status);
 
 /// Where the rows of a project begin; then newest_first, id. Absent: any.
 std::string operation_index_prefix(std::string_view project,

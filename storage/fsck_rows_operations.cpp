@@ -13,21 +13,9 @@ using operation_record = proto::OperationRecord::Reader;
 constexpr std::size_t filter_bytes = 2;
 
 std::string status_text(proto::OperationStatus status) {
-  switch (status) {
-  case proto::OperationStatus::PENDING:
-    return "PENDING";
-  case proto::OperationStatus::ASSIGNED:
-    return "ASSIGNED";
-  case proto::OperationStatus::EXECUTING:
-    return "EXECUTING";
-  case proto::OperationStatus::SUCCESS:
-    return "SUCCESS";
-  case proto::OperationStatus::FAILED:
-    return "FAILED";
-  case proto::OperationStatus::CANCELLED:
-    return "CANCELLED";
-  }
-  return "status " + std::to_string(static_cast<unsigned>(status));
+  const auto name = status_name(status);
+  return name.empty() ? "status " + std::to_string(static_cast<unsigned>(status))
+                      : std::string{name};
 }
 
 /// The image that the operation holds until it has ended; nil: none.

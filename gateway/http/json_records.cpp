@@ -10,15 +10,6 @@
 namespace coppice::gateway {
 namespace {
 
-constexpr std::array<std::pair<proto::OperationStatus, std::string_view>, 6> statuses{{
-    {proto::OperationStatus::PENDING, "PENDING"},
-    {proto::OperationStatus::ASSIGNED, "ASSIGNED"},
-    {proto::OperationStatus::EXECUTING, "EXECUTING"},
-    {proto::OperationStatus::SUCCESS, "SUCCESS"},
-    {proto::OperationStatus::FAILED, "FAILED"},
-    {proto::OperationStatus::CANCELLED, "CANCELLED"},
-}};
-
 constexpr std::array<std::pair<proto::OperationKind, std::string_view>, 2> kinds{{
     {proto::OperationKind::INSTANCE, "instance"},
     {proto::OperationKind::IMAGE_IMPORT, "image_import"},
@@ -112,15 +103,6 @@ void write_image_members(json_writer& json, proto::ImageRow::Reader row) {
 
 } // namespace
 
-std::string_view to_text(proto::OperationStatus status) {
-  for (const auto& [value, text] : statuses) {
-    if (value == status) {
-      return text;
-    }
-  }
-  return "FAILED";
-}
-
 std::string_view to_text(proto::OperationKind kind) {
   for (const auto& [value, text] : kinds) {
     if (value == kind) {
@@ -131,7 +113,7 @@ std::string_view to_text(proto::OperationKind kind) {
 }
 
 std::optional<proto::OperationStatus> parse_status(std::string_view text) {
-  for (const auto& [value, name] : statuses) {
+  for (const auto& [value, name] : operation_status_names) {
     if (equal_ignoring_case(text, name)) {
       return value;
     }
@@ -146,11 +128,6 @@ std::optional<proto::OperationKind> parse_kind(std::string_view text) {
     }
   }
   return std::nullopt;
-}
-
-bool is_terminal(proto::OperationStatus status) {
-  return status == proto::OperationStatus::SUCCESS || status == proto::OperationStatus::FAILED ||
-         status == proto::OperationStatus::CANCELLED;
 }
 
 std::string hex(capnp::Data::Reader digest) {
@@ -256,7 +233,7 @@ void write_summary_members(json_writer& json, proto::OperationRecord::Reader rec
   auto request = record.getRequest();
   json.member("uuid", uuid::from(record.getId()).text());
   json.member("kind", to_text(record.getKind()));
-  json.member("status", to_text(record.getStatus()));
+  json.member("status", status_name(record.getStatus()));
   json.member("error", filled(record.getError()));
   json.member("created_at", time_text(record.getCreatedAtUnixNs()));
   json.member("duration", seconds(record.getDurationUs()));

@@ -3,6 +3,7 @@
 #include "gateway/http/json_text.hpp"
 #include "protocol/inspect.capnp.h"
 #include "protocol/messages.capnp.h"
+#include "protocol/operation_status.hpp"
 #include "protocol/records.capnp.h"
 #include "protocol/uuid.hpp"
 
@@ -14,12 +15,9 @@
 /// What the catalog knows, in the shapes of the API. Each writes one value.
 namespace coppice::gateway {
 
-std::string_view to_text(proto::OperationStatus status);
 std::string_view to_text(proto::OperationKind kind);
 std::optional<proto::OperationStatus> parse_status(std::string_view text);
 std::optional<proto::OperationKind> parse_kind(std::string_view text);
-
-bool is_terminal(proto::OperationStatus status);
 
 /// 64 lower-case digits.
 std::string hex(capnp::Data::Reader digest);

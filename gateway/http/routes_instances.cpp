@@ -98,7 +98,7 @@ reply started_reply(const frame<proto::OperationRecord>& started) {
         std::make_unique<bytes_source>(started, view(request.getStdin()), !echoes_base64(request)));
   });
   json.member("result", nullptr);
-  json.member("status", to_text(record->getStatus()));
+  json.member("status", status_name(record->getStatus()));
   json.end_object();
   reply out;
   out.status = 201;

@@ -340,7 +340,7 @@ asio::awaitable<reply> delete_operation(exchange& x) {
   json_writer json;
   json.begin_object();
   json.member("uuid", uuid::from(record->getId()).text());
-  json.member("status", to_text(record->getStatus()));
+  json.member("status", status_name(record->getStatus()));
   json.end_object();
   co_return reply{202, json.take()};
 }

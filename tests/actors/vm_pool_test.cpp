@@ -25,6 +25,7 @@ struct vms_script {
   int paused = 0;
   bool holds_warm_up = false; ///< never says that it has finished
   bool fails_warm_up = false;
+  int warm_up_status = 0; ///< of its program
   bool is_dead_when_asked = false;
   std::vector<pool_plan::class_key> classes;
   std::vector<vm_actor> all;
@@ -53,6 +54,11 @@ vm_actor::behavior_type vm_double(vm_actor::pointer self, std::shared_ptr<vms_sc
       [self, script, owner](const frame<proto::ToGuest>& m) {
         BOOST_TEST(m.view()->getStart().getMakeDisk());
         if (!script->holds_warm_up) {
+          self->request(owner, caf::infinite, make_frame<proto::FromGuest>([&](auto said) {
+                          said.setRun(1);
+                          said.initExited().initResult().setExitCode(script->warm_up_status);
+                        }))
+              .then([](const frame<proto::Done>&) {});
           self->request(owner, caf::infinite, make_frame<proto::FromGuest>([&](auto said) {
                           said.setRun(1);
                           said.initFinished().setClean(!script->fails_warm_up);
@@ -351,6 +357,17 @@ BOOST_AUTO_TEST_CASE(warm_ups_that_fail_are_not_repeated_without_end) {
   BOOST_TEST(vms->made < 12);
   BOOST_TEST(told->closed_slots.size() == static_cast<std::size_t>(vms->made));
   BOOST_TEST(vms->paused == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_whose_warm_up_program_fails_does_not_wait) {
+  vms->warm_up_status = 1;
+  start();
+  look();
+  BOOST_TEST(vms->paused == 0);
+  BOOST_TEST(told->closed_slots.size() == static_cast<std::size_t>(vms->made));
+  vms->warm_up_status = 0;
+  advance(pool_plan::pause_max);
+  BOOST_TEST(take().is_warm);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

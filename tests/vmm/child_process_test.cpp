@@ -2,6 +2,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include "tests/vmm/pipe_ends.hpp"
 #include "vmm/child_process.hpp"
 #include "vmm/unique_fd.hpp"
 
@@ -30,17 +31,6 @@ struct guard_setup {
 };
 
 BOOST_TEST_GLOBAL_FIXTURE(guard_setup);
-
-struct pipe_ends {
-  pipe_ends() {
-    int ends[2];
-    BOOST_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    out.reset(ends[0]);
-    in.reset(ends[1]);
-  }
-  unique_fd out;
-  unique_fd in;
-};
 
 /// Reads until `until` is met or the end of file; fails the test when neither comes.
 std::string read_until(int fd, const std::string& until) {

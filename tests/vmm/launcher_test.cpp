@@ -1,6 +1,7 @@
 #define BOOST_TEST_MODULE vmm_launcher
 #include <boost/test/unit_test.hpp>
 
+#include "tests/vmm/pipe_ends.hpp"
 #include "vmm/child_process.hpp"
 #include "vmm/launcher.hpp"
 #include "vmm/launcher_wire.hpp"
@@ -148,17 +149,6 @@ std::string read_until(int fd, const std::string& until) {
   }
   return out;
 }
-
-struct pipe_ends {
-  pipe_ends() {
-    int ends[2];
-    BOOST_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    out.reset(ends[0]);
-    in.reset(ends[1]);
-  }
-  unique_fd out;
-  unique_fd in;
-};
 
 boost::test_tools::assertion_result is_root(boost::unit_test::test_unit_id) {
   boost::test_tools::assertion_result out{::geteuid() == 0};

@@ -1,0 +1,108 @@
+#include "tests/actors/instance_fixture.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace coppice;
+using namespace std::chrono_literals;
+
+BOOST_FIXTURE_TEST_SUITE(instance_guest_suite, test::instance_fixture)
+
+BOOST_AUTO_TEST_CASE(output_beyond_the_limit_is_counted_and_not_passed_on) {
+  start(); // keeps 8 bytes
+  started();
+  output("12345");
+  output("67890");
+  output("more");
+  exited();
+  finished();
+  BOOST_TEST(said->output == "12345678");
+  auto view = said->outcome->view();
+  BOOST_TEST(view->getResult().getStdout().getKeptBytes() == 8u);
+  BOOST_TEST(view->getResult().getStdout().getTotalBytes() == 14u);
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_never_starts_the_command_is_given_up) {
+  start();
+  advance(59s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(2s);
+  BOOST_TEST(error().find("in time") != std::string::npos);
+  BOOST_TEST((script->stops == std::vector<bool>{false}));
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_ignores_the_deadline_is_killed) {
+  start(); // timeout 10 s, grace 20 s
+  started();
+  advance(29s);
+  BOOST_TEST(!said->outcome.has_value());
+  advance(2s);
+  BOOST_TEST(error().find("deadline") != std::string::npos);
+  check_all_given_back();
+}
+
+BOOST_AUTO_TEST_CASE(messages_out_of_place_change_nothing) {
+  start();
+  finished();
+  exited();
+  output("early");
+  BOOST_TEST(!said->outcome.has_value());
+  started();
+  started();
+  finished();
+  BOOST_TEST(said->executing == 1);
+  BOOST_TEST(!said->outcome.has_value());
+  BOOST_TEST(said->output.empty());
+}
+
+BOOST_AUTO_TEST_CASE(preserved_environment_stays_with_the_image) {
+  start([](auto r) {
+    r.setPreserveEnv(true);
+    auto env = r.getProcess().initEnv(2);
+    env[0].setName("CHANGED");
+    env[0].setValue("new");
+    env[1].setName("ADDED");
+    env[1].setValue("2");
+  });
+  started();
+  exited();
+  finished();
+  auto view = said->outcome->view();
+  std::string env;
+  for (auto e : view->getImage().getConfig().getEnv()) {
+    env += std::string{e.getName().cStr()} + "=" + e.getValue().cStr() + " ";
+  }
+  BOOST_TEST(env == "KEPT=1 CHANGED=new ADDED=2 ");
+}
+
+BOOST_AUTO_TEST_CASE(files_and_stdin_are_sent_whole_in_pieces_and_in_order) {
+  start([](auto r) {
+    auto files = r.initFiles(2);
+    files[0].setPath("/a");
+    files[0].setSizeBytes(limits::transfer_chunk_bytes);
+    files[1].setPath("/b");
+    files[1].setSizeBytes(2 * limits::transfer_chunk_bytes);
+    r.initStdin(limits::transfer_chunk_bytes + 1);
+  });
+  std::vector<std::size_t> sizes(2);
+  std::size_t stdin_bytes = 0;
+  bool closed = false;
+  BOOST_REQUIRE(!script->orders.empty());
+  BOOST_TEST(script->orders[0].view()->isStart());
+  for (const auto& m : script->orders) {
+    auto view = m.view();
+    if (view->isFileChunk()) {
+      sizes.at(view->getFileChunk().getIndex()) += view->getFileChunk().getData().size();
+    } else if (view->isStdin()) {
+      BOOST_TEST(!closed);
+      stdin_bytes += view->getStdin().getData().size();
+      closed = view->getStdin().getClose();
+    }
+  }
+  BOOST_TEST(sizes[0] == limits::transfer_chunk_bytes);
+  BOOST_TEST(sizes[1] == 2 * limits::transfer_chunk_bytes);
+  BOOST_TEST(stdin_bytes == limits::transfer_chunk_bytes + 1);
+  BOOST_TEST(closed);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
