@@ -12,7 +12,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-runs=${1:-10}
+runs=${1:-30}
 totals=${2:-3}
 siblings=${3:-32}
 ninja -C build warm_bench >/dev/null
