@@ -20,6 +20,7 @@ token=$(build/coppice token create --project default "--state-dir=$state" | tail
 import_busybox() {
   local layout
   layout=$(mktemp -d)
+  chmod 755 "$layout" # the daemon gives root up
   configs/base-image/build.sh "$layout" >/dev/null
   build/coppice import "oci:$layout" --tag busybox:latest "--state-dir=$state" >/dev/null
   rm -r "$layout"
