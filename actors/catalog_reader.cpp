@@ -39,6 +39,8 @@ catalog_reader(catalog_reader_actor::stateful_pointer<catalog_reader_state> self
         });
       },
       [serve](const frame<proto::CountActive>& r) { return serve(r, &catalog::count_active); },
+      [serve](const frame<proto::FindRequest>& r) { return serve(r, &catalog::find_request); },
+      [serve](const frame<proto::WalkTree>& r) { return serve(r, &catalog::walk_tree); },
   };
 }
 

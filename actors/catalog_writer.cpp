@@ -96,7 +96,7 @@ void catalog_writer_state::flush() {
     if (r.has_error()) {
       auto reason = r.error();
       if (reason.code == storage::ec::not_found || reason.code == storage::ec::conflict ||
-          reason.code == storage::ec::unsupported) {
+          reason.code == storage::ec::unsupported || reason.code == storage::ec::busy) {
         it->tell(&reason); // refused without harm to the transaction
         continue;
       }
@@ -138,7 +138,7 @@ catalog_writer_state::make_behavior(std::shared_ptr<storage::catalog> opened) {
       [this, done](const frame<proto::PutOperation>& r) {
         return enqueue<proto::Done>([r, done](transaction& t) {
           auto view = r.view();
-          return done(t.put_operation(view->getRecord()));
+          return done(t.put_operation(view->getRecord(), view->getKey()));
         });
       },
       [this, done](const frame<proto::AppendEvents>& r) {

@@ -34,12 +34,16 @@ std::string_view to_string(ec code) {
     return "cancelled";
   case ec::stopping:
     return "stopping";
+  case ec::unavailable:
+    return "unavailable";
   case ec::registry:
     return "registry";
   case ec::storage:
     return "storage";
   case ec::vm:
     return "vm";
+  case ec::too_early:
+    return "too_early";
   case ec::internal:
     return "internal";
   }

@@ -25,9 +25,11 @@ enum class ec : std::uint8_t {
   damaged,      ///< an image contradicts itself
   cancelled,    ///< by request
   stopping,     ///< the server is shutting down
+  unavailable,  ///< a helper process did not answer in time: trying again may help
   registry,     ///< an import failed for the registry's or the image's reasons
   storage,      ///< the store could not do it: text has path and errno
   vm,           ///< a virtual machine failed: text has its last console lines
+  too_early,    ///< what it is about does not run yet; nothing was done, try again
   internal,     ///< our defect
 };
 

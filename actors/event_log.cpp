@@ -39,7 +39,8 @@ bool event_log::add_output(std::uint32_t spid, bool is_stderr, std::span<const u
   bool joins = output_ && output_->spid == spid && output_->is_stderr == is_stderr &&
                output_->data.size() + data.size() <= output_event_bytes_max;
   auto cost = data.size() + (joins ? 0 : event_cost_bytes);
-  if (logged_bytes_ + cost > log_bytes_max) {
+  is_full_ = is_full_ || logged_bytes_ + cost > log_bytes_max;
+  if (is_full_) {
     return false;
   }
   logged_bytes_ += cost;
@@ -59,6 +60,7 @@ const std::vector<frame<proto::Event>>& event_log::take() {
 }
 
 void event_log::taken_is_durable() {
+  durable_count_ += on_its_way_.size();
   on_its_way_.clear();
 }
 

@@ -23,7 +23,7 @@ namespace coppice {
 /// Owner: one operation actor.
 class event_log {
 public:
-  explicit event_log(std::uint64_t first_id = 0) : next_id_{first_id} {}
+  explicit event_log(std::uint64_t first_id = 0) : next_id_{first_id}, durable_count_{first_id} {}
 
   /// Appends an event; `fill` gets its builder, where id, time and spid are set already.
   template <class Fill>
@@ -35,7 +35,20 @@ public:
     }));
   }
 
-  /// Appends output. False: the log is full and nothing was kept.
+  /// Appends an event that carries so many bytes of a client or a guest. False: the log is full and
+  /// nothing was kept.
+  template <class Fill>
+  bool add_sized(std::uint32_t spid, std::int64_t at_unix_ns, std::size_t bytes, Fill&& fill) {
+    if (logged_bytes_ + bytes + event_cost_bytes > log_bytes_max) {
+      return false;
+    }
+    logged_bytes_ += bytes + event_cost_bytes;
+    add(spid, at_unix_ns, std::forward<Fill>(fill));
+    return true;
+  }
+
+  /// Appends output. False: the log is full and nothing was kept, nor will be: what there is of a
+  /// stream is its beginning.
   bool add_output(std::uint32_t spid, bool is_stderr, std::span<const unsigned char> data,
                   std::int64_t at_unix_ns);
 
@@ -54,6 +67,19 @@ public:
   void taken_is_durable();
   /// The batch was not written: it waits again, in front.
   void taken_failed();
+
+  bool is_full() const {
+    return is_full_;
+  }
+
+  std::uint64_t logged_bytes() const {
+    return logged_bytes_;
+  }
+
+  /// How many events are durable.
+  std::uint64_t durable_count() const {
+    return durable_count_;
+  }
 
   /// The id that the next event will get: the number of events so far.
   std::uint64_t next_id() const {
@@ -80,6 +106,8 @@ private:
   void close_output();
 
   std::uint64_t next_id_;
+  std::uint64_t durable_count_;
+  bool is_full_ = false;
   std::size_t logged_bytes_ = 0;
   std::size_t waiting_bytes_ = 0;
   std::optional<open_output> output_;

@@ -2,11 +2,15 @@
 
 #include "actors/requests.hpp"
 
+#include <iterator>
 #include <utility>
 
 namespace coppice {
 
 namespace {
+
+/// Of its two timers; the other is that of deletions.
+constexpr std::uint32_t readers_timer = 1;
 
 frame<proto::GetImage> look_up(capnp::Text::Reader project, const uuid& id) {
   return make_frame<proto::GetImage>([&](auto root) {
@@ -65,12 +69,7 @@ image_state::open(const frame<proto::InspectOpen>& request) {
       .then(
           [this, promise, request, ticket](const frame<proto::ImageRow>&) mutable {
             --looking_up_;
-            auto number = ++last_session_;
-            // Its own thread: it waits for its worker's socket.
-            auto session = self_->spawn<caf::monitored + caf::detached>(
-                inspect_session, parts_->inspect, id_, number, std::move(ticket));
-            sessions_.emplace(number, session);
-            promise.delegate(session, request);
+            begin(promise, request, std::move(ticket));
           },
           [this, promise](caf::error& error) mutable {
             --looking_up_;
@@ -81,16 +80,131 @@ image_state::open(const frame<proto::InspectOpen>& request) {
   return promise;
 }
 
+void image_state::begin(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+                        const frame<proto::InspectOpen>& request, std::shared_ptr<void> ticket) {
+  auto view = request.view();
+  open_session session;
+  session.project = view->getProject();
+  session.ticket = std::move(ticket);
+  const auto other = uuid::from(view->getOther());
+  session.is_reusable = !other; // it would read another disk as well
+  if (other == id_) {
+    hold(promise, std::move(session));
+    return;
+  }
+  if (session.is_reusable) {
+    session.reader = take_reader(session.project);
+  }
+  if (!session.reader) {
+    // Its own thread: it waits for its worker's socket.
+    session.reader = self_->spawn<caf::monitored + caf::detached>(
+        inspect_session, parts_->inspect, id_, caf::actor_cast<caf::actor_addr>(self_));
+  }
+  auto number = ++last_session_;
+  auto reader = session.reader;
+  sessions_.emplace(number, std::move(session));
+  promise.delegate(reader, edited(request, [&](auto r) { r.setSession(number); }));
+}
+
+/// A session that reads nothing: another image's is compared with this one, which has to stay.
+void image_state::hold(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+                       open_session session) {
+  const auto number = ++last_session_;
+  sessions_.emplace(number, std::move(session));
+  promise.deliver(make_frame<proto::InspectSession>([&](auto r) { r.setSession(number); }));
+}
+
+// -- readers that wait ---------------------------------------------------------------------------
+
+inspect_session_actor image_state::take_reader(const std::string& project) {
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if (it->project == project) {
+      auto out = it->reader;
+      parts_->inspect->shelf->take(it->place);
+      waiting_.erase(std::next(it).base());
+      return out;
+    }
+  }
+  return {};
+}
+
+/// The session is over; its reader may do for another.
+void image_state::keep_reader(std::uint64_t session) {
+  auto ended = sessions_.extract(session);
+  if (!ended) {
+    return;
+  }
+  auto& was = ended.mapped();
+  if (!was.reader) {
+    try_removals();
+    return;
+  }
+  auto place = parts_->inspect->shelf->put(caf::actor_cast<caf::actor_addr>(self_));
+  waiting_.push_back({was.reader, was.project, place, self_->clock().now()});
+  if (!was.is_reusable || !removals_.empty()) {
+    give_up_readers([&](const waiting_reader& w) { return w.place == place; });
+  }
+  look_at_readers();
+  try_removals();
+}
+
+void image_state::give_up_readers(const std::function<bool(const waiting_reader&)>& which) {
+  std::erase_if(waiting_, [&](const waiting_reader& w) {
+    if (!which(w)) {
+      return false;
+    }
+    parts_->inspect->shelf->take(w.place);
+    leaving_.push_back(w.reader);
+    self_->send_exit(w.reader, caf::exit_reason::user_shutdown);
+    return true;
+  });
+}
+
+/// Starts the timer for the one that has waited longest, if there is none.
+void image_state::look_at_readers() {
+  if (waiting_.empty() || std::exchange(is_looking_at_readers_, true)) {
+    return;
+  }
+  self_->delayed_send(self_, parts_->inspect->reader_kept,
+                      make_frame<proto::Tick>([](auto r) { r.setTimer(readers_timer); }));
+}
+
+void image_state::reader_down(const caf::actor_addr& reader) {
+  std::erase_if(sessions_, [&](const auto& s) { return s.second.reader == reader; });
+  std::erase_if(leaving_, [&](const auto& r) { return r == reader; });
+  std::erase_if(waiting_, [&](const auto& w) {
+    const bool is_it = w.reader == reader;
+    if (is_it) {
+      parts_->inspect->shelf->take(w.place);
+    }
+    return is_it;
+  });
+}
+
+void image_state::close(const frame<proto::InspectClose>& request) {
+  ++received_;
+  auto number = request.view()->getSession();
+  if (auto it = sessions_.find(number); it != sessions_.end()) {
+    if (it->second.reader) {
+      self_->send(it->second.reader, request);
+    }
+    keep_reader(number);
+  }
+  tell_if_idle();
+}
+
+// -- reading and deleting ------------------------------------------------------------------------
+
 caf::result<frame<proto::InspectChunk>>
 image_state::read(const frame<proto::InspectNext>& request) {
   ++received_;
   auto view = request.view();
   auto it = sessions_.find(view->getSession());
-  if (it == sessions_.end()) {
+  if (it == sessions_.end() || !it->second.reader) {
     tell_if_idle();
     return make_error(ec::gone, "the reading session has ended");
   }
-  return self_->delegate(it->second, request);
+  return self_->delegate(it->second.reader, request);
 }
 
 caf::result<frame<proto::Done>> image_state::remove(const frame<proto::DeleteImage>& request) {
@@ -121,7 +235,10 @@ caf::result<frame<proto::Done>> image_state::remove(const frame<proto::DeleteIma
 }
 
 void image_state::try_removals() {
-  if (!sessions_.empty() || looking_up_ != 0) {
+  if (!removals_.empty()) {
+    give_up_readers([](const waiting_reader&) { return true; });
+  }
+  if (!sessions_.empty() || !leaving_.empty() || looking_up_ != 0) {
     return;
   }
   for (auto& next : std::exchange(removals_, {})) {
@@ -152,8 +269,8 @@ void image_state::refuse_removals() {
 }
 
 void image_state::tell_if_idle() {
-  if (pins_.empty() && sessions_.empty() && looking_up_ == 0 && removals_.empty() &&
-      removing_ == 0) {
+  if (pins_.empty() && sessions_.empty() && waiting_.empty() && leaving_.empty() &&
+      looking_up_ == 0 && removals_.empty() && removing_ == 0) {
     self_->send(directory_, make_frame<proto::ImageIdle>([&](auto root) {
                   id_.to(root.initImage());
                   root.setReceived(received_);
@@ -168,7 +285,7 @@ image_actor::behavior_type image_state::make_behavior(std::shared_ptr<const imag
   id_ = id;
   directory_ = directory;
   self_->set_down_handler([this](const caf::down_msg& down) {
-    std::erase_if(sessions_, [&](const auto& s) { return s.second == down.source; });
+    reader_down(down.source);
     try_removals();
     tell_if_idle();
   });
@@ -177,16 +294,21 @@ image_actor::behavior_type image_state::make_behavior(std::shared_ptr<const imag
       [this](const frame<proto::UnpinImage>& r) { unpin(r); },
       [this](const frame<proto::InspectOpen>& r) { return open(r); },
       [this](const frame<proto::InspectNext>& r) { return read(r); },
-      [this](const frame<proto::InspectClose>& r) {
-        ++received_;
-        auto view = r.view();
-        if (auto it = sessions_.find(view->getSession()); it != sessions_.end()) {
-          self_->send(it->second, r);
-        }
-        tell_if_idle();
-      },
+      [this](const frame<proto::InspectClose>& r) { close(r); },
       [this](const frame<proto::DeleteImage>& r) { return remove(r); },
+      [this](const frame<proto::InspectEnded>& r) { keep_reader(r.view()->getSession()); },
+      [this](const frame<proto::InspectTrim>& r) {
+        give_up_readers([at = r.view()->getPlace()](const auto& w) { return w.place == at; });
+      },
       [this](const frame<proto::Tick>& t) {
+        if (t.view()->getTimer() == readers_timer) {
+          is_looking_at_readers_ = false;
+          const auto now = self_->clock().now();
+          give_up_readers(
+              [&](const auto& w) { return now - w.since >= parts_->inspect->reader_kept; });
+          look_at_readers();
+          return;
+        }
         if (t.view()->getGeneration() == grace_generation_) {
           refuse_removals();
         }

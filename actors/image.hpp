@@ -8,11 +8,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include <caf/actor_clock.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -37,6 +41,8 @@ struct image_parts {
 /// has ended, which includes the commit of its result. So a pin that outlives its operation, that
 /// of a VM that is being killed, holds nothing up. Sessions are known only here: while there is one
 /// the image is not deleted, and while it is being deleted none begins.
+///
+/// A session's reader stays for a while for the next one of the same project.
 class image_state {
 public:
   explicit image_state(image_actor::stateful_pointer<image_state> self) : self_{self} {}
@@ -47,10 +53,33 @@ public:
   static inline const char* name = "image";
 
 private:
+  struct open_session {
+    inspect_session_actor reader;
+    std::string project;
+    std::shared_ptr<void> ticket;
+    bool is_reusable = true;
+  };
+  struct waiting_reader {
+    inspect_session_actor reader;
+    std::string project;
+    inspect_shelf::place place = 0;
+    caf::actor_clock::time_point since;
+  };
+
   caf::result<frame<proto::ImageRow>> pin(const frame<proto::PinImage>& request);
   void unpin(const frame<proto::UnpinImage>& request);
   caf::result<frame<proto::InspectSession>> open(const frame<proto::InspectOpen>& request);
   caf::result<frame<proto::InspectChunk>> read(const frame<proto::InspectNext>& request);
+  void begin(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+             const frame<proto::InspectOpen>& request, std::shared_ptr<void> ticket);
+  void hold(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+            open_session session);
+  void close(const frame<proto::InspectClose>& request);
+  void keep_reader(std::uint64_t session);
+  inspect_session_actor take_reader(const std::string& project);
+  void give_up_readers(const std::function<bool(const waiting_reader&)>& which);
+  void look_at_readers();
+  void reader_down(const caf::actor_addr& reader);
   caf::result<frame<proto::Done>> remove(const frame<proto::DeleteImage>& request);
   void try_removals();
   void refuse_removals();
@@ -67,7 +96,10 @@ private:
   uuid id_;
   images_actor directory_;
   std::unordered_set<uuid> pins_;
-  std::unordered_map<std::uint64_t, inspect_session_actor> sessions_;
+  std::unordered_map<std::uint64_t, open_session> sessions_;
+  std::deque<waiting_reader> waiting_;         ///< the longest first
+  std::vector<inspect_session_actor> leaving_; ///< told to end
+  bool is_looking_at_readers_ = false;         ///< a timer is on its way
   std::uint64_t last_session_ = 0;
   std::uint64_t received_ = 0;
   std::uint64_t looking_up_ = 0; ///< requests whose catalog look-up is under way

@@ -138,7 +138,7 @@ void import_state::fetch() {
   auto request = request_of(*view);
   auto reference = parse_registry_reference(request.getUrl().cStr());
   if (!reference) {
-    fail(std::string{"registry.url is no image reference: "} + request.getUrl().cStr());
+    fail_task(std::string{"registry.url is no image reference: "} + request.getUrl().cStr());
     return;
   }
   auto credentials = scratch() / "auth.json";
@@ -239,7 +239,7 @@ void import_state::child_exited(const frame<proto::ChildExited>& message) {
   std::string_view text{reinterpret_cast<const char*>(output.begin()), output.size()};
   if (at(import_stage::fetching)) {
     if (view->getCode() != 0) {
-      fail("the image could not be fetched: " + registry_words(text));
+      fail_task("the image could not be fetched: " + registry_words(text));
     } else {
       build();
     }
@@ -271,7 +271,7 @@ void import_state::built() {
   }
   auto view = answer->view();
   if (view->isFailed()) {
-    fail(std::string{"the image could not be unpacked: "} + view->getFailed().cStr());
+    fail_task(std::string{"the image could not be unpacked: "} + view->getFailed().cStr());
     return;
   }
   answer_ = *answer;
@@ -339,6 +339,11 @@ void import_state::fail(const std::string& text) {
   leave();
 }
 
+void import_state::fail_task(const std::string& text) {
+  is_task_fault_ = true;
+  fail(text);
+}
+
 void import_state::leave() {
   if (sealed_ || existing_) {
     auto view = record_.view();
@@ -397,8 +402,10 @@ void import_state::discard() {
 
 void import_state::give_back() {
   if (failure_) { // told last: the space that the import had filled can be used again
-    self_->send(operation_,
-                make_frame<proto::OperationOutcome>([&](auto r) { r.setError(*failure_); }));
+    self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) {
+                  r.setError(*failure_);
+                  r.setTaskFault(is_task_fault_);
+                }));
   }
   self_->send(parts_->scheduler,
               make_frame<proto::ReleaseSlot>([&](auto r) { id_.to(r.initOperation()); }));
@@ -434,9 +441,12 @@ work_actor::behavior_type import_state::make_behavior(std::shared_ptr<const impo
       [this](const frame<proto::Tick>&) {
         if (!at(import_stage::leaving) && !at(import_stage::sealing)) {
           auto view = record_.view();
-          fail("the import did not end within its timeout of " +
-               std::to_string(request_of(*view).getTimeoutSeconds()) + " seconds");
+          fail_task("the import did not end within its timeout of " +
+                    std::to_string(request_of(*view).getTimeoutSeconds()) + " seconds");
         }
+      },
+      [](const frame<proto::ProcessOrder>&) -> caf::result<frame<proto::ProcessAnswer>> {
+        return make_error(ec::conflict, "an import has no processes");
       },
   };
 }

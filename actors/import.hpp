@@ -71,6 +71,8 @@ private:
   void run_child(vmm::child_options options);
 
   void fail(const std::string& text);
+  /// The same where the registry, the image or the request is to blame.
+  void fail_task(const std::string& text);
   void leave();
   void discard();
   void give_back();
@@ -100,6 +102,7 @@ private:
   frame<proto::ImportAnswer> answer_;
   std::optional<frame<proto::OverlaySealed>> sealed_;
   std::optional<std::string> failure_; ///< told when everything is given back
+  bool is_task_fault_ = false;
 };
 
 work_actor::behavior_type import(work_actor::stateful_pointer<import_state> self,

@@ -1,34 +1,25 @@
 #pragma once
 
 #include "actors/disk_sockets.hpp"
+#include "actors/image_places.hpp"
+#include "actors/inspect_shelf.hpp"
+#include "actors/inspect_worker.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
-#include "vmm/child_process.hpp"
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 
 namespace coppice {
-
-/// How many sessions may be open on the node. Each holds a ticket while it lives.
-class session_limit : public std::enable_shared_from_this<session_limit> {
-public:
-  explicit session_limit(std::uint32_t sessions_max) : max_{sessions_max} {}
-
-  /// A ticket that gives its place back when the last copy goes; null when all are taken.
-  std::shared_ptr<void> try_take();
-
-private:
-  std::uint32_t max_;
-  std::atomic<std::uint32_t> taken_{0};
-};
 
 /// What inspect sessions share.
 struct inspect_parts {
@@ -36,20 +27,31 @@ struct inspect_parts {
   std::string program;             ///< this program: it is its own worker
   store_actor store;
   std::shared_ptr<disk_sockets> sockets;
+  /// Where the clusters of an image lie; any thread.
+  std::function<result<std::shared_ptr<const storage::block_index>>(const uuid&)> index_of;
   std::chrono::seconds idle_timeout{30};
-  std::chrono::seconds answer_timeout{30}; ///< for one answer of the worker
+  std::chrono::milliseconds answer_timeout{30'000}; ///< for one answer of the worker
   std::shared_ptr<session_limit> limit;
+
+  /// A reader that nobody needs waits so long for its image's next session. Somebody who looks
+  /// around in an image asks every few seconds.
+  std::chrono::milliseconds reader_kept{10'000};
+  /// Each is a process of some 20 to 40 MiB.
+  std::shared_ptr<inspect_shelf> shelf = std::make_shared<inspect_shelf>(8);
 };
 
-/// Reads one path of one image through a worker process.
+/// Reads an image through a worker process, one session at a time.
 ///
 /// Problem: the file system inside an image was written by a hostile guest, and the code that
-/// parses it is not ours. So it runs in a process of its own for each session, which sees the image
-/// as a microVM would, as a served disk; if that process dies, hangs or says nonsense, this session
-/// fails and nothing else. Content comes piece by piece, each when
-/// it is asked for: memory does not depend on sizes.
+/// parses it is not ours. So it runs in a process of its own, which sees the image as a microVM
+/// would, as a served disk; if that process dies, hangs or says nonsense, this session fails and
+/// nothing else. Content comes piece by piece, each when it is asked for: memory does not depend on
+/// sizes. The bytes of files are told by where they lie in the store.
 ///
-/// Blocks on the worker's socket: spawned detached.
+/// A process serves the sessions of one project on one image only: what a hostile image may have
+/// made of it hears of nobody else.
+///
+/// Blocks on the worker's socket: spawned detached. Owner: its image's actor.
 class inspect_session_state {
 public:
   explicit inspect_session_state(
@@ -60,38 +62,57 @@ public:
   inspect_session_state& operator=(const inspect_session_state&) = delete;
 
   inspect_session_actor::behavior_type make_behavior(std::shared_ptr<const inspect_parts> parts,
-                                                     const uuid& image, std::uint64_t number,
-                                                     std::shared_ptr<void> ticket);
+                                                     const uuid& image,
+                                                     const caf::actor_addr& owner);
 
   static inline const char* name = "inspect_session";
 
 private:
+  using session_promise = caf::typed_response_promise<frame<proto::InspectSession>>;
+
+  /// A served disk that the worker reads.
+  struct disk {
+    uuid image;
+    uuid view = uuid::random(); ///< names it
+    std::uint64_t slot = 0;     ///< 0: none yet
+  };
+
   caf::result<frame<proto::InspectSession>> open(const frame<proto::InspectOpen>& request);
-  void attach(caf::typed_response_promise<frame<proto::InspectSession>> promise,
+  void prepare(session_promise promise, const frame<proto::InspectOpen>& request);
+  void open_slot(std::size_t number, session_promise promise,
+                 const frame<proto::InspectOpen>& request);
+  void attach(std::size_t number, session_promise promise,
               const frame<proto::InspectOpen>& request);
-  caf::result<frame<proto::InspectChunk>> read();
+  void begin(session_promise promise, const frame<proto::InspectOpen>& request);
   caf::expected<frame<proto::InspectSession>> ask_worker(const frame<proto::InspectOpen>& request);
   result<void> start_worker();
-  /// Sends one message to the worker and waits for its answer.
-  template <class Message>
-  result<frame<proto::InspectAnswer>> exchange(const frame<Message>& message);
-  void rearm();
+  result<void> find_places(proto::InspectOpen::Reader request, std::uint64_t size_bytes);
+  caf::result<frame<proto::InspectChunk>> read(proto::InspectNext::Reader request);
+  caf::result<frame<proto::InspectChunk>> ask_more(std::uint64_t content_bytes_max);
+  caf::result<frame<proto::InspectChunk>> chunk_of(const frame<proto::InspectAnswer>& answer);
+  caf::error failed(const frame<proto::InspectAnswer>& answer);
+  void end_session();
+  void release_disks();
+  void check_idleness();
+  template <class T>
+  T quit_with(T last);
 
   inspect_session_actor::stateful_pointer<inspect_session_state> self_;
   std::shared_ptr<const inspect_parts> parts_;
   uuid image_;
-  uuid view_ = uuid::random(); ///< names the disk that the worker reads
-  std::uint64_t slot_ = 0;     ///< of that disk; 0: none yet
-  std::uint64_t number_ = 0;
-  std::shared_ptr<void> ticket_;
-  std::shared_ptr<vmm::child_process> worker_;
-  int socket_ = -1;
-  std::uint64_t generation_ = 0;
+  caf::actor_addr owner_;
+  std::vector<disk> disks_;
+  std::unique_ptr<inspect_worker> worker_;
+  bool has_answered_ = false; ///< that worker
+  std::uint64_t session_ = 0; ///< under way; 0: none
+  std::unique_ptr<image_places> places_;
+  bool is_told_ = false; ///< the worker has no more of this session
+  std::uint64_t asked_ = 0;
+  std::uint64_t seen_asked_ = 0; ///< when the timer last looked
 };
 
 inspect_session_actor::behavior_type
 inspect_session(inspect_session_actor::stateful_pointer<inspect_session_state> self,
-                std::shared_ptr<const inspect_parts> parts, uuid image, std::uint64_t number,
-                std::shared_ptr<void> ticket);
+                std::shared_ptr<const inspect_parts> parts, uuid image, caf::actor_addr owner);
 
 } // namespace coppice

@@ -232,6 +232,9 @@ void instance_state::seal() {
       ->request(parts_->store, caf::infinite, make_frame<proto::SealOverlay>([&](auto r) {
                   result_image_.to(r.initOverlay());
                   image_.to(r.initParent());
+                  auto record = record_.view();
+                  auto row = parent_.view();
+                  r.setKeepUnchanged(changes_config(*record, row->getImage()));
                 }))
       .then(
           [this](const frame<proto::OverlaySealed>& sealed) {
@@ -243,9 +246,11 @@ void instance_state::seal() {
           },
           [this](const caf::error& e) {
             if (at(instance_stage::sealing)) {
-              fail(code_of(e) == ec::too_large
-                       ? beyond_limit(text_of(e))
-                       : "the file system could not be sealed: " + text_of(e));
+              if (code_of(e) == ec::too_large) {
+                fail_task(beyond_limit(text_of(e)));
+              } else {
+                fail("the file system could not be sealed: " + text_of(e));
+              }
             }
           });
 }
@@ -262,9 +267,15 @@ std::uint64_t instance_state::lap_us() {
 
 void instance_state::arm_deadline(std::chrono::milliseconds delay, std::string text) {
   deadline_text_ = std::move(text);
-  self_->delayed_send(self_, delay, make_frame<proto::Tick>([&](auto r) {
-                        r.setGeneration(++deadline_generation_);
-                      }));
+  deadline_ = self_->clock().now() + delay;
+  ++deadline_generation_;
+  await_deadline();
+}
+
+void instance_state::await_deadline() {
+  auto left = std::min<time_point::duration>(deadline_ - self_->clock().now(), deadline_step);
+  self_->delayed_send(
+      self_, left, make_frame<proto::Tick>([&](auto r) { r.setGeneration(deadline_generation_); }));
 }
 
 work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const instance_parts> parts,
@@ -280,10 +291,6 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
   id_ = uuid::from(view->getId());
   auto request = request_of(*view);
   image_ = uuid::from(request.getImage());
-  auto keep =
-      std::min(request.getProcess().getTruncateOutputAtBytes(), limits::output_kept_bytes_max);
-  stdout_ = output_meter{keep};
-  stderr_ = output_meter{keep};
   self_->set_down_handler([this](const caf::down_msg& down) {
     if (!vm_ || down.source != vm_) {
       return;
@@ -313,7 +320,9 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
         if (t.view()->getGeneration() != deadline_generation_) {
           return;
         }
-        if (at(instance_stage::leaving)) {
+        if (self_->clock().now() < deadline_) {
+          await_deadline();
+        } else if (at(instance_stage::leaving)) {
           tell_failure();
         } else if (at(instance_stage::preparing) && is_silent_) {
           replace_vm("its agent did not answer within " +
@@ -322,6 +331,7 @@ work_actor::behavior_type instance_state::make_behavior(std::shared_ptr<const in
           fail(deadline_text_);
         }
       },
+      [this](const frame<proto::ProcessOrder>& m) { return process_order(m); },
   };
 }
 

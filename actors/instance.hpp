@@ -1,7 +1,8 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
-#include "actors/output_meter.hpp"
+#include "actors/process_table.hpp"
+#include "actors/stdin_queue.hpp"
 #include "actors/type_ids.hpp"
 #include "actors/vm.hpp"
 #include "protocol/uuid.hpp"
@@ -70,6 +71,14 @@ public:
   /// VMs that a run may use up before one starts.
   static constexpr unsigned takes_max = 3;
 
+  /// Orders for processes that the VM has not taken yet; with what else may be under way they are
+  /// fewer than vm_state::sends_max.
+  static constexpr unsigned orders_max = 32;
+
+  /// A timer keeps this actor's memory until it is due, also when the run is long over, and a run
+  /// may have an hour. So it is set again and again, for this long at most.
+  static constexpr std::chrono::seconds deadline_step{30};
+
 private:
   using time_point = caf::actor_clock::time_point;
 
@@ -90,7 +99,7 @@ private:
   // -- to and from the guest (instance_guest.cpp) ------------------------------------------------
   void order(const frame<proto::VmReady>& ready);
   void send_files(capnp::uint index, std::uint64_t offset);
-  void send_stdin(std::size_t offset);
+  void send_stdin();
   void send_to_guest(const frame<proto::ToGuest>& message, std::function<void()> then);
   caf::result<frame<proto::Done>> guest_said(const frame<proto::FromGuest>& message);
   void started(proto::FromGuest::Started::Reader message);
@@ -98,8 +107,28 @@ private:
   void exited(proto::FromGuest::Exited::Reader message);
   void finished(proto::FromGuest::Finished::Reader message);
 
+  // -- processes (instance_processes.cpp) --------------------------------------------------------
+  caf::result<frame<proto::ProcessAnswer>> process_order(const frame<proto::ProcessOrder>& order);
+  caf::result<frame<proto::ProcessAnswer>> exec(const frame<proto::ProcessOrder>& order);
+  void exec_refused(std::uint32_t spid, const caf::error& why);
+  caf::result<frame<proto::ProcessAnswer>> signal(std::uint32_t spid, int number);
+  caf::result<frame<proto::ProcessAnswer>> give_input(const frame<proto::ProcessOrder>& order);
+  static caf::error too_many_orders();
+  /// `then` hears why not, or of no error.
+  void order_guest(const frame<proto::ToGuest>& message,
+                   std::function<void(const caf::error&)> then);
+  void pump_stdin();
+  /// Tells the operation as much of it as the event log is to have.
+  void report_stdin(std::uint32_t spid, process_input& input, capnp::Data::Reader data);
+  void process_started(proto::FromGuest::Started::Reader message);
+  void process_exited(proto::FromGuest::Exited::Reader message);
+  void exec_failed(proto::FromGuest::ExecFailed::Reader message);
+  void stdin_taken(proto::FromGuest::StdinTaken::Reader message);
+
   // -- the end (instance_end.cpp) ----------------------------------------------------------------
   void fail(const std::string& text);
+  /// The same where the request is to blame: trying again changes nothing.
+  void fail_task(const std::string& text);
   void abort();
   void tell_failure();
   void tell_outcome(const std::string* error);
@@ -122,6 +151,7 @@ private:
   /// Ends the phase that began at the last call and gives its length.
   std::uint64_t lap_us();
   void arm_deadline(std::chrono::milliseconds delay, std::string text);
+  void await_deadline();
   void arm_prepare_deadline();
 
   work_actor::stateful_pointer<instance_state> self_;
@@ -143,12 +173,15 @@ private:
   std::uint64_t run_ = 0;  ///< number of our run in it
   frame<proto::RunResult> result_;
   bool has_result_ = false;
-  output_meter stdout_;
-  output_meter stderr_;
+  process_table processes_;
+  stdin_queue stdin_;
+  unsigned orders_under_way_ = 0;
   frame<proto::Phases> phases_;
   std::optional<frame<proto::OverlaySealed>> sealed_; ///< set: the image is durable
   std::optional<std::string> failure_;                ///< not yet told
+  bool is_task_fault_ = false;
   std::uint64_t deadline_generation_ = 0;
+  time_point deadline_;
   std::string deadline_text_;
 };
 

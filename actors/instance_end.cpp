@@ -17,6 +17,11 @@ void instance_state::fail(const std::string& text) {
   arm_deadline(parts_->stop_grace, {});
 }
 
+void instance_state::fail_task(const std::string& text) {
+  is_task_fault_ = true;
+  fail(text);
+}
+
 void instance_state::tell_failure() {
   if (auto text = std::exchange(failure_, std::nullopt)) {
     tell_outcome(&*text);
@@ -33,6 +38,7 @@ void instance_state::tell_outcome(const std::string* error) {
   self_->send(operation_, make_frame<proto::OperationOutcome>([&](auto r) {
                 if (error) {
                   r.setError(*error);
+                  r.setTaskFault(is_task_fault_);
                 } else {
                   r.setSuccess();
                 }
@@ -64,6 +70,7 @@ void instance_state::tell_outcome(const std::string* error) {
 void instance_state::leave() {
   stage_ = instance_stage::leaving;
   ++deadline_generation_;
+  processes_.fail_waiting(make_error(ec::conflict, "the operation has ended"));
   if (is_taking_) {
     return; // what comes must be given back
   }
@@ -109,6 +116,7 @@ void instance_state::blame_disk(const frame<proto::OverlayDiscarded>& gone) {
   if (!failure_ || view->getTrouble().size() == 0) {
     return;
   }
+  is_task_fault_ = view->getBeyondLimit();
   auto trouble = std::string{view->getTrouble().cStr()};
   failure_ = view->getBeyondLimit() ? beyond_limit(trouble) : "the run's disk failed: " + trouble;
 }

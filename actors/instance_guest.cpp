@@ -28,6 +28,9 @@ void instance_state::order(const frame<proto::VmReady>& ready) {
   auto view = record_.view();
   auto request = request_of(*view);
   auto row = parent_.view();
+  stdin_.clear(); // of a VM that has been replaced
+  processes_.begin(kept_bytes_max(request.getProcess()), request.getStdin().size(),
+                   request.getStdinClose());
   send_to_guest(start_order(run_, request, row->getImage()), [this]() { send_files(0, 0); });
 }
 
@@ -45,7 +48,7 @@ void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
   auto view = record_.view();
   auto files = request_of(*view).getFiles();
   if (index >= files.size()) {
-    send_stdin(0);
+    send_stdin();
     return;
   }
   auto file = files[index];
@@ -87,24 +90,11 @@ void instance_state::send_files(capnp::uint index, std::uint64_t offset) {
           });
 }
 
-void instance_state::send_stdin(std::size_t offset) {
+void instance_state::send_stdin() {
   auto view = record_.view();
   auto request = request_of(*view);
-  auto whole = request.getStdin();
-  auto size = std::min(limits::transfer_chunk_bytes, whole.size() - offset);
-  auto last = offset + size == whole.size();
-  auto message = make_frame<proto::ToGuest>([&](auto m) {
-    m.setRun(run_);
-    auto s = m.initStdin();
-    s.setSpid(main_process);
-    s.setData(whole.slice(offset, offset + size));
-    s.setClose(last && request.getStdinClose());
-  });
-  send_to_guest(message, [this, last, next = offset + size]() {
-    if (!last) {
-      send_stdin(next);
-    }
-  });
+  stdin_.add(main_process, record_, request.getStdin(), request.getStdinClose());
+  pump_stdin();
 }
 
 void instance_state::send_to_guest(const frame<proto::ToGuest>& message,
@@ -148,9 +138,16 @@ caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::Fr
   case proto::FromGuest::FAILED:
     if (at(instance_stage::preparing)) {
       auto why = view->getFailed();
-      fail(std::string{"the guest could not start the command ("} + why.getStage().cStr() +
-           "): " + why.getError().cStr());
+      const std::string stage = why.getStage().cStr();
+      is_task_fault_ = stage != "mount"; // its files have no place, its user is not known
+      fail("the guest could not start the command (" + stage + "): " + why.getError().cStr());
     }
+    break;
+  case proto::FromGuest::EXEC_FAILED:
+    exec_failed(view->getExecFailed());
+    break;
+  case proto::FromGuest::STDIN_TAKEN:
+    stdin_taken(view->getStdinTaken());
     break;
   case proto::FromGuest::READY:
   case proto::FromGuest::MOUNTED:
@@ -160,7 +157,10 @@ caf::result<frame<proto::Done>> instance_state::guest_said(const frame<proto::Fr
 }
 
 void instance_state::started(proto::FromGuest::Started::Reader message) {
-  if (!at(instance_stage::preparing) || message.getSpid() != main_process) {
+  if (message.getSpid() != main_process) {
+    return process_started(message);
+  }
+  if (!at(instance_stage::preparing)) {
     return;
   }
   stage_ = instance_stage::executing;
@@ -171,16 +171,20 @@ void instance_state::started(proto::FromGuest::Started::Reader message) {
                "the guest did not end the command at its deadline and was killed");
   auto ready = ready_.view();
   self_->send(operation_, executing_report(request, *ready, message));
+  auto& main = processes_.main();
+  main.runs = true;
+  report_stdin(main_process, main.input, request.getStdin());
 }
 
 void instance_state::output(const frame<proto::FromGuest>& message) {
   auto view = message.view();
   auto out = view->getOutput();
-  if (!at(instance_stage::executing) || out.getSpid() != main_process) {
+  auto* process = processes_.find(out.getSpid());
+  if (!at(instance_stage::executing) || !process || !process->runs) {
     return;
   }
   auto size = out.getData().size();
-  auto keep = (out.getIsStderr() ? stderr_ : stdout_).take(size);
+  auto keep = (out.getIsStderr() ? process->err : process->out).take(size);
   if (keep == size) {
     self_->send(operation_, message); // shared, not copied
   } else if (keep > 0) {
@@ -189,15 +193,20 @@ void instance_state::output(const frame<proto::FromGuest>& message) {
 }
 
 void instance_state::exited(proto::FromGuest::Exited::Reader message) {
-  if (!at(instance_stage::executing) || message.getSpid() != main_process) {
+  if (message.getSpid() != main_process) {
+    return process_exited(message);
+  }
+  if (!at(instance_stage::executing)) {
     return;
   }
   stage_ = instance_stage::unmounting;
   phases_ = edited(phases_, [&](auto p) { p.setExecUs(lap_us()); });
   arm_deadline(parts_->stop_grace + parts_->prepare_limit,
                "the guest did not unmount its disk in time");
-  result_ = run_result(message.getResult(), stdout_, stderr_);
+  const auto& main = processes_.main();
+  result_ = run_result(message.getResult(), main.out, main.err);
   has_result_ = true;
+  processes_.fail_waiting(make_error(ec::conflict, "the operation's command has ended"));
 }
 
 void instance_state::finished(proto::FromGuest::Finished::Reader message) {

@@ -63,7 +63,11 @@ using catalog_reader_actor = caf::typed_actor<
     /// The newest image that was imported from this manifest. not_found.
     ask<proto::FindBySource, proto::ImageRow>,
     /// How many operations of a project hold a slot.
-    ask<proto::CountActive, proto::ActiveCounts>>;
+    ask<proto::CountActive, proto::ActiveCounts>,
+    /// What was made of a request that had a name. not_found.
+    ask<proto::FindRequest, proto::FoundRequest>,
+    /// What an image came from, or what came of it. not_found.
+    ask<proto::WalkTree, proto::ImageTree>>;
 
 /// The one writer. Requests that wait together share one durable transaction (group commit);
 /// each is answered after that commit.
@@ -126,18 +130,22 @@ using reclaimer_actor = caf::typed_actor<tell<proto::ImageDeleted>,
 using image_actor =
     caf::typed_actor<ask<proto::PinImage, proto::ImageRow>, //
                      tell<proto::UnpinImage>,
-                     /// Starts a reader process on one path. not_found, wrong_type, damaged, busy.
+                     /// Puts a reader process to one piece of work. not_found, wrong_type, damaged,
+                     /// busy; unavailable: the reader did not answer.
                      ask<proto::InspectOpen, proto::InspectSession>,
                      /// The next piece; one request at a time for a session.
                      ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
                      /// Answered when it is gone from the catalog; its space follows. not_found;
                      /// conflict: tagged, or in use.
                      ask<proto::DeleteImage, proto::Done>,
+                     /// From its readers: one is free. From the shelf of all that are: one less.
+                     tell<proto::InspectEnded>, tell<proto::InspectTrim>,
                      /// Its own: who read it should have ended by now.
                      tell<proto::Tick>>;
 
-/// One inspect session: a reader process and its socket. Ends at the end of the content, when it
-/// is closed, or when nobody asks for longer than the configured time.
+/// A reader process and its socket: one inspect session at a time. Ends when that fails in a way
+/// that leaves the process in doubt, when nobody asks for longer than the configured time, or with
+/// the last handle of its image's actor.
 using inspect_session_actor =
     caf::typed_actor<ask<proto::InspectOpen, proto::InspectSession>, //
                      ask<proto::InspectNext, proto::InspectChunk>, tell<proto::InspectClose>,
@@ -160,14 +168,20 @@ using images_actor =
 using operation_actor = caf::typed_actor<
     /// Ends CANCELLED, durably, at once; the work is told to leave nothing. conflict: terminal.
     ask<proto::CancelOperation, proto::OperationRecord>, ask<proto::FlushOperation, proto::Done>,
+    /// For followers of its event log, see event_watchers.hpp. Never refused.
+    ask<proto::WatchOperation, proto::OperationProgress>,
     /// From the work, in this order; output (only `output` messages, within the limits of what is
     /// kept) any number of times.
     tell<proto::OperationStarted>, tell<proto::OperationExecuting>, tell<proto::FromGuest>,
     tell<proto::OperationOutcome>,
     /// After outcome or abort: nothing of the work is left; the operation actor ends.
     tell<proto::WorkGone>,
-    /// Its own: write output that waits; try a failed commit again.
-    tell<proto::Tick>>;
+    /// Its own: write output that waits; try a failed commit again; let go of watchers.
+    tell<proto::Tick>,
+    /// For its work; refused here when that is over or has not begun.
+    ask<proto::ProcessOrder, proto::ProcessAnswer>,
+    /// From the work, between executing and outcome.
+    tell<proto::ProcessReport>>;
 
 /// The directory of live operations: makes them, brings them back at start, routes to them.
 using operations_actor = caf::typed_actor<
@@ -175,7 +189,13 @@ using operations_actor = caf::typed_actor<
     ask<proto::StartOperation, proto::OperationRecord>,
     /// not_found; conflict: it is terminal.
     ask<proto::CancelOperation, proto::OperationRecord>, //
-    ask<proto::FlushOperation, proto::Done>>;
+    ask<proto::FlushOperation, proto::Done>,
+    /// Answered at once, as not live, for one that has ended or is not known.
+    ask<proto::WatchOperation, proto::OperationProgress>,
+    /// A process more, a signal or input for one. not_found: no such operation of the project or
+    /// no such process; conflict: it has ended; too_early: the guest does not take it yet; busy: a
+    /// limit. Only when it is answered without an error anything was done.
+    ask<proto::ProcessOrder, proto::ProcessAnswer>>;
 
 /// The work of an operation: an instance (one command in one microVM) or an import. It begins by
 /// itself, reports to its operation, and obeys an abort at any point.
@@ -186,7 +206,9 @@ using work_actor = caf::typed_actor<tell<proto::AbortWork>,
                                     /// From the helper processes of an import.
                                     tell<proto::ChildExited>,
                                     /// Its own: a deadline.
-                                    tell<proto::Tick>>;
+                                    tell<proto::Tick>,
+                                    /// As OPERATIONS has it; an import refuses all.
+                                    ask<proto::ProcessOrder, proto::ProcessAnswer>>;
 
 // -- scheduler -----------------------------------------------------------------------------------
 
@@ -230,6 +252,8 @@ using vm_pool_actor = caf::typed_actor<
     tell<proto::AbortWork>, ask<proto::FromGuest, proto::Done>, tell<proto::VmFailed>,
     tell<proto::ChildExited>,
     /// Its own: look what is to be done.
-    tell<proto::Tick>>;
+    tell<proto::Tick>,
+    /// No client's process runs in them: refused.
+    ask<proto::ProcessOrder, proto::ProcessAnswer>>;
 
 } // namespace coppice

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
+#include <unordered_map>
 #include <utility>
 
 namespace coppice {
@@ -145,6 +147,32 @@ struct node_metrics::families {
 
   std::array<std::array<Histogram*, phases.size()>, starts.size()> phase_times{};
 
+  /// Of one route.
+  struct route_series {
+    std::array<Counter*, status_classes.size()> answered{}; ///< null: none yet
+    Histogram* times = nullptr;
+  };
+  /// A family makes a series before it looks whether it has it, which each request would pay for.
+  std::mutex routes_guard;
+  std::unordered_map<std::string, route_series> routes; ///< by method and pattern
+
+  std::pair<Counter*, Histogram*> series_of(std::string_view method, std::string_view route,
+                                            std::size_t status_class) {
+    std::string key{method};
+    key += ' ';
+    key += route;
+    std::lock_guard guard{routes_guard};
+    auto& known = routes[key];
+    auto*& answered = known.answered[status_class];
+    if (!known.times || !answered) {
+      Labels labels{{"method", std::string{method}}, {"route", std::string{route}}};
+      known.times = &request_times.Add(labels, request_seconds);
+      labels.emplace("status", status_classes[status_class]);
+      answered = &requests.Add(labels);
+    }
+    return {answered, known.times};
+  }
+
   families() {
     for (std::size_t start = 0; start < starts.size(); ++start) {
       for (std::size_t i = 0; i < phases.size(); ++i) {
@@ -231,13 +259,9 @@ void node_metrics::template_was(template_event what) {
 void node_metrics::request_answered(std::string_view method, std::string_view route,
                                     unsigned status, std::chrono::microseconds took) {
   const auto status_class = status / 100 < status_classes.size() ? status / 100 : 0;
-  const std::string what{method};
-  const std::string where{route};
-  families_->requests
-      .Add({{"method", what}, {"route", where}, {"status", status_classes[status_class]}})
-      .Increment();
-  families_->request_times.Add({{"method", what}, {"route", where}}, request_seconds)
-      .Observe(seconds_of(took));
+  auto [answered, times] = families_->series_of(method, route, status_class);
+  answered->Increment();
+  times->Observe(seconds_of(took));
 }
 
 void node_metrics::on_free_space(std::function<std::optional<std::uint64_t>()> probe) {

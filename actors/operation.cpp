@@ -2,23 +2,13 @@
 
 #include "actors/log.hpp"
 #include "actors/requests.hpp"
+#include "actors/run_frames.hpp"
 #include "protocol/ordered_uuid.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace coppice {
-
-namespace {
-
-/// The api contract's rule for showing bytes as text.
-bool is_plain(std::span<const unsigned char> data) {
-  return std::all_of(data.begin(), data.end(), [](unsigned char c) {
-    return (c >= 32 && c <= 126) || c == '\t' || c == '\n' || c == '\r';
-  });
-}
-
-} // namespace
 
 // -- from the work
 // ---------------------------------------------------------------------------------
@@ -50,7 +40,7 @@ void operation_state::executing(const frame<proto::OperationExecuting>& message)
   auto view = message.view();
   auto now = unix_now_ns();
   log_.add(0, now, [&](auto e) { e.setInit(view->getInit()); });
-  log_.add(1, now, [&](auto e) { e.setSpawn(view->getSpawn()); });
+  log_.add(main_process, now, [&](auto e) { e.setSpawn(view->getSpawn()); });
   pump();
 }
 
@@ -61,30 +51,20 @@ void operation_state::output(const frame<proto::FromGuest>& message) {
   }
   auto out = view->getOutput();
   std::span<const unsigned char> data{out.getData().begin(), out.getData().size()};
+  const bool was_full = log_.is_full();
   if (!log_.add_output(out.getSpid(), out.getIsStderr(), data, unix_now_ns())) {
-    return; // the log is full: counted by the sender as produced, not kept here
+    if (!was_full) {
+      note_full_log();
+    }
+    return; // counted by the sender as produced, not kept here
   }
-  auto& s = out.getIsStderr() ? stderr_ : stdout_;
-  s.kept_bytes += data.size();
-  s.plain = s.plain && is_plain(data);
-  if (log_.waiting_bytes() >= flush_bytes) {
-    pump();
-  } else if (!flush_armed_) {
-    flush_armed_ = true;
-    arm(timer::flush, flush_delay);
-  }
+  tally_.add(out.getSpid(), out.getIsStderr(), data);
+  write_soon();
 }
 
 void operation_state::note_output() {
   record_ = edited(record_, [&](proto::OperationRecord::Builder r) {
-    auto note = [](proto::StreamSummary::Builder summary, const stream& s) {
-      summary.setKeptBytes(s.kept_bytes);
-      summary.setTotalBytes(std::max(summary.getTotalBytes(), s.kept_bytes));
-      summary.setPlain(s.plain);
-    };
-    auto result = r.getResult();
-    note(result.getStdout(), stdout_);
-    note(result.getStderr(), stderr_);
+    tally_.note(main_process, r.getResult());
   });
 }
 
@@ -168,6 +148,7 @@ void operation_state::finish(operation_event event, const std::string& error,
     r.getPhases().setTotalUs(total_us);
     r.setResult(view->getResult());
     r.setHasResult(view->getHasResult());
+    r.setTaskFault(view->getTaskFault());
     if (view->getHasImage()) {
       r.setResultImage(view->getImage().getId());
       r.setResultImageSizeBytes(view->getImage().getSizeBytes());
@@ -193,19 +174,7 @@ void operation_state::add_last_events(proto::OperationRecord::Reader end,
                                       const std::string& reason) {
   auto now = end.getEndedAtUnixNs();
   if (end.getHasResult()) {
-    log_.add(1, now, [&](auto e) { e.setExit(end.getResult()); });
-    auto note_dropped = [&](bool is_stderr, proto::StreamSummary::Reader s) {
-      if (s.getTotalBytes() > s.getKeptBytes()) {
-        log_.add(1, now, [&](auto e) {
-          auto t = e.initTruncated();
-          t.setIsStderr(is_stderr);
-          t.setKeptBytes(s.getKeptBytes());
-          t.setDroppedBytes(s.getTotalBytes() - s.getKeptBytes());
-        });
-      }
-    };
-    note_dropped(false, end.getResult().getStdout());
-    note_dropped(true, end.getResult().getStderr());
+    add_exit(main_process, now, end.getResult());
   }
   log_.add(0, now, [&](auto e) {
     auto s = e.initShutdown();
@@ -270,6 +239,7 @@ void operation_state::write_events() {
           [this](const frame<proto::Done>&) {
             catalog_busy_ = false;
             log_.taken_is_durable();
+            watchers_.tell(log_.durable_count());
             pump();
           },
           [this](const caf::error& e) {
@@ -435,7 +405,11 @@ void operation_state::abort_work(const std::string& reason) {
 }
 
 void operation_state::quit_if_over() {
-  if (!work_ && (stage_ == stage::final || stage_ == stage::parked)) {
+  if (stage_ != stage::final && stage_ != stage::parked) {
+    return;
+  }
+  watchers_.end();
+  if (!work_) {
     self_->quit(caf::exit_reason::normal);
   }
 }
@@ -469,13 +443,10 @@ operation_state::make_behavior(std::shared_ptr<const operation_parts> parts,
       [this](const frame<proto::FromGuest>& m) { output(m); },
       [this](const frame<proto::OperationOutcome>& m) { outcome(m); },
       [this](const frame<proto::WorkGone>&) { work_gone(true); },
-      [this](const frame<proto::Tick>& t) {
-        auto view = t.view();
-        if (view->getTimer() == static_cast<std::uint32_t>(timer::flush)) {
-          flush_armed_ = false;
-        }
-        pump();
-      },
+      [this](const frame<proto::WatchOperation>& r) { return watch(r); },
+      [this](const frame<proto::Tick>& t) { tick(static_cast<timer>(t.view()->getTimer())); },
+      [this](const frame<proto::ProcessOrder>& m) { return process_order(m); },
+      [this](const frame<proto::ProcessReport>& m) { process_report(m); },
   };
 }
 

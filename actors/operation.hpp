@@ -1,9 +1,11 @@
 #pragma once
 
 #include "actors/event_log.hpp"
+#include "actors/event_watchers.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/node_metrics.hpp"
 #include "actors/operation_state.hpp"
+#include "actors/output_tally.hpp"
 #include "actors/type_ids.hpp"
 #include "protocol/uuid.hpp"
 #include "storage/space_reserve.hpp"
@@ -52,6 +54,8 @@ public:
   /// Output is written when this much waits or this long after the first byte.
   static constexpr std::size_t flush_bytes = 256u << 10;
   static constexpr auto flush_delay = std::chrono::milliseconds{100};
+  /// The same while somebody follows the log.
+  static constexpr auto prompt_flush_delay = std::chrono::milliseconds{5};
   /// A terminal commit that fails (disk full) is tried again this often, this many times; after
   /// that the operation ends as FAILED at the next start.
   static constexpr auto commit_retry_delay = std::chrono::seconds{1};
@@ -66,16 +70,10 @@ private:
     parked,     ///< the server stops: the record stays PENDING for the next start
   };
 
-  enum class timer : std::uint32_t { flush, retry };
+  enum class timer : std::uint32_t { flush, retry, prompt_flush, watch };
 
   using cancel_promise = caf::typed_response_promise<frame<proto::OperationRecord>>;
   using flush_promise = caf::typed_response_promise<frame<proto::Done>>;
-
-  /// What was kept of one output stream.
-  struct stream {
-    std::uint64_t kept_bytes = 0;
-    bool plain = true;
-  };
 
   /// How the operation ends: what write_end sends.
   struct ending {
@@ -87,11 +85,21 @@ private:
 
   caf::result<frame<proto::OperationRecord>> cancel();
   caf::result<frame<proto::Done>> flush();
+  caf::result<frame<proto::OperationProgress>> watch(const frame<proto::WatchOperation>& request);
+  void let_watchers_go();
   void started(const frame<proto::OperationStarted>& message);
   void executing(const frame<proto::OperationExecuting>& message);
   void output(const frame<proto::FromGuest>& message);
   void outcome(const frame<proto::OperationOutcome>& message);
   void shut_down();
+
+  // -- processes (operation_processes.cpp) -------------------------------------------------------
+  caf::result<frame<proto::ProcessAnswer>> process_order(const frame<proto::ProcessOrder>& order);
+  void process_report(const frame<proto::ProcessReport>& message);
+  /// The end of a process, and what was dropped of its output.
+  void add_exit(std::uint32_t spid, std::int64_t at_unix_ns, proto::RunResult::Reader result);
+  /// What was added to the log is on its way soon.
+  void write_soon();
 
   /// Takes the transition and remembers the record; false: it is not allowed in this state.
   bool advance(operation_event event);
@@ -99,6 +107,7 @@ private:
   void finish(operation_event event, const std::string& error,
               const frame<proto::OperationOutcome>* outcome = nullptr);
   void add_last_events(proto::OperationRecord::Reader end, const std::string& reason);
+  void note_full_log();
   /// The record with what is known of the output so far.
   void note_output();
   /// One request to the catalog at a time: the end, else the record, else events.
@@ -112,6 +121,9 @@ private:
   void work_gone(bool in_order);
   void abort_work(const std::string& reason);
   void quit_if_over();
+  void tick(timer t);
+  /// Output waits: it is to be written soon, sooner when somebody waits for it.
+  void arm_flush();
   void arm(timer t, std::chrono::milliseconds delay);
 
   operation_actor::stateful_pointer<operation_state> self_;
@@ -125,16 +137,18 @@ private:
   caf::actor_clock::time_point started_at_;
   caf::actor_clock::time_point ended_at_;
   event_log log_;
-  stream stdout_;
-  stream stderr_;
+  output_tally tally_;
   work_actor work_;
   bool catalog_busy_ = false;
   bool record_changed_ = false;
   bool flush_armed_ = false;
+  bool prompt_flush_armed_ = false;
+  bool watch_armed_ = false;
   int commit_tries_ = 0;
   std::optional<ending> end_;
   std::vector<cancel_promise> cancels_;
   std::vector<flush_promise> flushes_;
+  event_watchers watchers_;
 };
 
 operation_actor::behavior_type operation(operation_actor::stateful_pointer<operation_state> self,

@@ -65,8 +65,11 @@ operations_state::start(const frame<proto::StartOperation>& request) {
   auto promise = self_->make_response_promise<frame<proto::OperationRecord>>();
   auto view = record.view();
   self_
-      ->request(parts_->catalog, caf::infinite,
-                make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
+      ->request(parts_->catalog, caf::infinite, make_frame<proto::PutOperation>([&](auto r) {
+                  r.setRecord(*view);
+                  auto asked = request.view();
+                  r.setKey(asked->getKey());
+                }))
       .then(
           [this, record, promise](const frame<proto::Done>&) mutable {
             run(record);
@@ -135,6 +138,28 @@ operations_state::flush(const frame<proto::FlushOperation>& request) {
     return make_frame<proto::Done>();
   }
   return self_->delegate(it->second.actor, request);
+}
+
+caf::result<frame<proto::OperationProgress>>
+operations_state::watch(const frame<proto::WatchOperation>& request) {
+  auto it = live_.find(uuid::from(request.view()->getId()));
+  if (it == live_.end()) {
+    return make_frame<proto::OperationProgress>(); // not live
+  }
+  return self_->delegate(it->second.actor, request);
+}
+
+caf::result<frame<proto::ProcessAnswer>>
+operations_state::process_order(const frame<proto::ProcessOrder>& order) {
+  auto view = order.view();
+  auto it = live_.find(uuid::from(view->getOperation()));
+  if (it == live_.end()) {
+    return make_error(ec::conflict, "the operation has already ended");
+  }
+  if (it->second.project != view->getProject().cStr()) {
+    return make_error(ec::not_found, "no such operation");
+  }
+  return self_->delegate(it->second.actor, order);
 }
 
 void operations_state::read_unfinished(std::int64_t behind_created_unix_ns, const uuid& behind) {
@@ -231,6 +256,8 @@ operations_state::make_behavior(std::shared_ptr<const operation_parts> parts,
       [this](const frame<proto::StartOperation>& r) { return start(r); },
       [this](const frame<proto::CancelOperation>& r) { return cancel(r); },
       [this](const frame<proto::FlushOperation>& r) { return flush(r); },
+      [this](const frame<proto::WatchOperation>& r) { return watch(r); },
+      [this](const frame<proto::ProcessOrder>& r) { return process_order(r); },
   };
 }
 

@@ -47,6 +47,8 @@ private:
   caf::result<frame<proto::OperationRecord>> start(const frame<proto::StartOperation>& request);
   caf::result<frame<proto::OperationRecord>> cancel(const frame<proto::CancelOperation>& request);
   caf::result<frame<proto::Done>> flush(const frame<proto::FlushOperation>& request);
+  caf::result<frame<proto::OperationProgress>> watch(const frame<proto::WatchOperation>& request);
+  caf::result<frame<proto::ProcessAnswer>> process_order(const frame<proto::ProcessOrder>& order);
   /// Counts one more, or says why there may not be one more.
   std::optional<caf::error> take_place(const std::string& project);
   void give_place(const std::string& project);

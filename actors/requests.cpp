@@ -25,6 +25,8 @@ ec translate(storage::ec code) {
     return ec::conflict;
   case storage::ec::gone:
     return ec::gone;
+  case storage::ec::busy:
+    return ec::busy;
   case storage::ec::no_space:
   case storage::ec::io:
   case storage::ec::in_use:

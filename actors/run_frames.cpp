@@ -4,7 +4,9 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <array>
+#include <string>
 #include <vector>
 
 namespace coppice {
@@ -99,6 +101,75 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
   });
 }
 
+std::uint64_t kept_bytes_max(proto::ProcessSpec::Reader process) {
+  return std::min(process.getTruncateOutputAtBytes(), limits::output_kept_bytes_max);
+}
+
+frame<proto::ToGuest> exec_order(std::uint64_t run, std::uint32_t spid,
+                                 proto::ProcessSpec::Reader process) {
+  return make_frame<proto::ToGuest>([&](auto message) {
+    message.setRun(run);
+    auto exec = message.initExec();
+    exec.setSpid(spid);
+    exec.setProcess(process);
+  });
+}
+
+frame<proto::ProcessAnswer> process_answer(std::uint32_t spid) {
+  return make_frame<proto::ProcessAnswer>([&](auto root) { root.setSpid(spid); });
+}
+
+frame<proto::ProcessReport> spawn_report(proto::ProcessSpec::Reader asked,
+                                         proto::RunRequest::Reader run,
+                                         proto::FromGuest::Started::Reader process) {
+  auto left_bytes = spawn_report_bytes_max;
+  auto head = [&](capnp::Text::Reader text) {
+    std::string out{text.begin(), std::min(text.size(), left_bytes)};
+    left_bytes -= out.size();
+    return out;
+  };
+  return make_frame<proto::ProcessReport>([&](auto root) {
+    root.setSpid(process.getSpid());
+    auto spawn = root.initSpawn();
+    spawn.setPid(process.getPid());
+    spawn.setCommand(head(process.getCommand()));
+    spawn.setCwd(head(process.getCwd()));
+    std::vector<std::string> args;
+    for (auto arg : process.getArgs()) {
+      if (left_bytes == 0 || args.size() == spawn_report_bytes_max / sizeof(capnp::word)) {
+        break;
+      }
+      args.push_back(head(arg));
+    }
+    auto list = spawn.initArgs(static_cast<capnp::uint>(args.size()));
+    for (capnp::uint i = 0; i < list.size(); ++i) {
+      list.set(i, args[i]);
+    }
+    spawn.setUid(process.getUid());
+    spawn.setGid(process.getGid());
+    spawn.setShell(asked.getShell());
+    spawn.setTimeoutSeconds(run.getTimeoutSeconds());
+    spawn.setTruncateAtBytes(asked.getTruncateOutputAtBytes());
+  });
+}
+
+frame<proto::ProcessReport> stdin_report(std::uint32_t spid, capnp::Data::Reader data,
+                                         bool is_cut) {
+  return make_frame<proto::ProcessReport>([&](auto root) {
+    root.setSpid(spid);
+    auto input = root.initStdin();
+    input.setData(data);
+    input.setTruncated(is_cut);
+  });
+}
+
+frame<proto::ProcessReport> exit_report(std::uint32_t spid, proto::RunResult::Reader result) {
+  return make_frame<proto::ProcessReport>([&](auto root) {
+    root.setSpid(spid);
+    root.setExit(result);
+  });
+}
+
 frame<proto::FromGuest> output_head(std::uint64_t run, proto::FromGuest::Output::Reader out,
                                     std::uint64_t keep_bytes) {
   return make_frame<proto::FromGuest>([&](auto message) {
@@ -118,6 +189,7 @@ frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_m
     root.setPid(said.getPid());
     root.setTimedOut(said.getTimedOut());
     root.setCoreDump(said.getCoreDump());
+    root.setOomKilled(said.getOomKilled());
     root.setElapsedUs(said.getElapsedUs());
     root.setUsage(said.getUsage());
     auto summary = [](proto::StreamSummary::Builder to, const output_meter& meter,
@@ -128,6 +200,18 @@ frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_m
     summary(root.initStdout(), out, said.getStdout());
     summary(root.initStderr(), err, said.getStderr());
   });
+}
+
+bool changes_config(proto::OperationRecord::Reader operation, proto::ImageRecord::Reader parent) {
+  auto request = operation.getRequest().getInstance();
+  std::size_t as_before = 0;
+  for (auto asked : request.getProcess().getEnv()) {
+    for (auto known : parent.getConfig().getEnv()) {
+      bool is_same = known.getName() == asked.getName() && known.getValue() == asked.getValue();
+      as_before += is_same ? 1 : 0;
+    }
+  }
+  return request.getPreserveEnv() && as_before < request.getProcess().getEnv().size();
 }
 
 frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
@@ -145,7 +229,7 @@ frame<proto::ImageRecord> child_image(proto::OperationRecord::Reader operation,
     root.setSharedBytes(sealed.getSharedBytes());
     root.setDepth(parent.getDepth() + 1);
     root.setConfig(parent.getConfig());
-    if (!request.getPreserveEnv()) {
+    if (!changes_config(operation, parent)) {
       return;
     }
     auto all = merged(parent.getConfig().getEnv(), request.getProcess().getEnv());

@@ -28,6 +28,25 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
                                                   proto::VmReady::Reader vm,
                                                   proto::FromGuest::Started::Reader process);
 
+/// What of each output stream of a process is kept at most.
+std::uint64_t kept_bytes_max(proto::ProcessSpec::Reader process);
+
+/// What the guest is told to run beside the main process.
+frame<proto::ToGuest> exec_order(std::uint64_t run, std::uint32_t spid,
+                                 proto::ProcessSpec::Reader process);
+
+/// What a client is told whose order for a process was carried out.
+frame<proto::ProcessAnswer> process_answer(std::uint32_t spid);
+
+/// What the operation is told of a process beside the main one. Of a long command line the events
+/// have the beginning: there may be a thousand of them.
+inline constexpr std::size_t spawn_report_bytes_max = 16u << 10;
+frame<proto::ProcessReport> spawn_report(proto::ProcessSpec::Reader asked,
+                                         proto::RunRequest::Reader run,
+                                         proto::FromGuest::Started::Reader process);
+frame<proto::ProcessReport> stdin_report(std::uint32_t spid, capnp::Data::Reader data, bool is_cut);
+frame<proto::ProcessReport> exit_report(std::uint32_t spid, proto::RunResult::Reader result);
+
 /// The first `keep_bytes` of an output message.
 frame<proto::FromGuest> output_head(std::uint64_t run, proto::FromGuest::Output::Reader out,
                                     std::uint64_t keep_bytes);
@@ -35,6 +54,10 @@ frame<proto::FromGuest> output_head(std::uint64_t run, proto::FromGuest::Output:
 /// How the process ended: the guest's word, but for what was counted here.
 frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_meter& out,
                                    const output_meter& err);
+
+/// Whether a run leaves another configuration than its image has: then its result is an image of
+/// its own, also where it has changed no file.
+bool changes_config(proto::OperationRecord::Reader operation, proto::ImageRecord::Reader parent);
 
 /// The new image of a run that started from `parent`. With preserve_env the added variables stay
 /// with it; one of the same name replaces the older one.

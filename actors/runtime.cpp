@@ -296,6 +296,9 @@ void runtime::impl::spawn() {
   inspect->program = program.string();
   inspect->store = store_handle;
   inspect->sockets = sockets;
+  inspect->index_of = [engine = disks](const uuid& id) {
+    return engine->indexes().get(id);
+  };
   inspect->idle_timeout = config.limits.inspect_idle_timeout;
   inspect->limit = std::make_shared<session_limit>(config.limits.inspect_sessions_max);
   auto image_shared = std::make_shared<image_parts>();
@@ -417,7 +420,7 @@ coppice::services runtime::services() {
   return {*impl_->system,      impl_->reader,        impl_->writer,
           impl_->store_handle, impl_->images_handle, impl_->operations_handle,
           impl_->slots,        impl_->config,        impl_->metrics,
-          impl_->capacity};
+          impl_->capacity,     impl_->catalog};
 }
 
 void runtime::on_fatal(std::function<void(std::string)> callback) {

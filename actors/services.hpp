@@ -10,6 +10,10 @@
 
 #include <caf/actor_system.hpp>
 
+namespace coppice::storage {
+class catalog;
+}
+
 namespace coppice {
 
 /// What the outside world's doors need of the inside.
@@ -24,6 +28,9 @@ struct services {
   const settings& config;
   std::shared_ptr<node_metrics> metrics;
   std::shared_ptr<const known_capacity> capacity;
+  /// What `catalog` reads from, for look-ups of one record that are asked for all the time: each
+  /// takes microseconds, and an actor's answer several times as long. May be null.
+  std::shared_ptr<const storage::catalog> records = nullptr;
 };
 
 } // namespace coppice

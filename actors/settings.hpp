@@ -33,7 +33,19 @@ struct settings {
     std::uint64_t json_body_bytes_max = 18u << 20; ///< fits limits::stdin_bytes_max as base64
     std::uint64_t upload_bytes_max = 1ull << 30;
     std::uint32_t connections_max = 10'000;
-    std::chrono::seconds idle_timeout{120};
+    std::uint32_t connections_address_max = 8'000; ///< from one address; 0: no limit of its own
+    std::uint64_t request_line_bytes_max = 16u << 10;
+    std::uint64_t headers_bytes_max = 32u << 10;
+    std::uint32_t headers_max = 100;
+    std::chrono::seconds idle_timeout{120};  ///< between requests
+    std::chrono::seconds header_timeout{20}; ///< from a request's first byte to its header's end
+    std::chrono::seconds stall_timeout{30};  ///< over which rate_bytes_min is looked at
+    std::uint64_t rate_bytes_min = 256;      ///< per second, of bodies and replies
+    std::chrono::seconds drain_timeout{20};  ///< for requests under way when the daemon stops
+    std::filesystem::path tls_certificate;   ///< both empty: plain HTTP
+    std::filesystem::path tls_key;
+    std::vector<std::string> cors_origins;    ///< exact, or one `*`; none: no CORS
+    std::vector<std::string> trusted_proxies; ///< addresses and networks
   } http;
 
   struct {

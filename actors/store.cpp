@@ -134,6 +134,8 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
                               reply<proto::OverlaySealed, storage::sealed_image>(promise, told));
     return promise;
   }
+  const auto unchanged = request.getKeepUnchanged() ? storage::unchanged_disk::is_kept
+                                                    : storage::unchanged_disk::is_parent;
   parts_.disks->seal(overlay,
                      here<storage::sealed_image>(
                          [this, promise, overlay](result<storage::sealed_image> done) mutable {
@@ -143,7 +145,8 @@ caf::result<frame<proto::OverlaySealed>> store_state::seal(proto::SealOverlay::R
                            } else {
                              promise.deliver(told(*done));
                            }
-                         }));
+                         }),
+                     unchanged);
   return promise;
 }
 

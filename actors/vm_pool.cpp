@@ -377,6 +377,9 @@ vm_pool_state::make_behavior(std::shared_ptr<const vm_pool_parts> parts) {
           fill(); // there is a new template
         }
       },
+      [](const frame<proto::ProcessOrder>&) -> caf::result<frame<proto::ProcessAnswer>> {
+        return make_error(ec::conflict, "no client's process runs in a machine that waits");
+      },
   };
 }
 

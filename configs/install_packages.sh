@@ -12,11 +12,12 @@ build=(
   capnproto libcapnp-dev                  # schemas: messages, records, guest channel
   libcaf-dev                              # the actor system
   libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libboost-test1.81-dev
-  libcli11-dev libspdlog-dev libssl-dev
+  libcli11-dev libspdlog-dev libssl-dev zlib1g-dev
   liblmdb-dev                             # the catalog
   prometheus-cpp-dev                      # the text of /metrics (its core only)
   liburing-dev                            # the disks' input and output
   libarchive-dev libext2fs-dev comerr-dev # layers in, ext4 out
+  libre2-dev                              # searching the files of images
 )
 run=(
   qemu-system-x86 qemu-utils              # the microVMs
@@ -28,7 +29,7 @@ run=(
 test=(
   clang-14 libclang-rt-14-dev clang-format-14
   docker-registry mmdebstrap              # a real registry, a real image
-  git python3 procps strace
+  git python3 python3-venv procps strace
 )
 
 wanted=("${build[@]}" "${run[@]}")
@@ -41,6 +42,8 @@ for argument in "$@"; do
   esac
 done
 missing=()
+# npm may have come with a Node.js that is not Debian's, beside which Debian's cannot be installed.
+command -v npm >/dev/null || wanted+=(npm)
 for package in "${wanted[@]}"; do
   state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$state" = installed ] || missing+=("$package")

@@ -9,6 +9,7 @@
 #include <caf/actor.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/allowed_unsafe_message_type.hpp>
+#include <caf/duration.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/expected.hpp>
 #include <caf/send.hpp>
@@ -19,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 namespace coppice::gateway {
@@ -71,14 +73,16 @@ public:
   using callback = std::function<void(caf::expected<frame<Answer>>)>;
 
   /// Requests with a time-out keep an entry in the actor system's clock until it has passed, even
-  /// when they were answered: keep it short where there are many.
+  /// when they were answered: keep it short where there are many, or have none where the asker
+  /// does not wait for ever.
   template <class Answer, class Handle, class Request>
-  void ask(const Handle& handle, frame<Request> request, std::chrono::milliseconds timeout,
-           callback<Answer> done) {
+  void ask(const Handle& handle, frame<Request> request,
+           std::optional<std::chrono::milliseconds> timeout, callback<Answer> done) {
     auto call = std::make_shared<pending_call<Answer>>(gate_, std::move(done));
     submit([handle, request = std::move(request), timeout,
             call = std::move(call)](caf::event_based_actor* self) mutable {
-      self->request(handle, timeout, std::move(request))
+      const auto limit = timeout ? caf::duration{*timeout} : caf::duration{caf::infinite};
+      self->request(handle, limit, std::move(request))
           .then([call](const frame<Answer>& answer) { call->complete(answer); },
                 [call](caf::error& error) { call->complete(std::move(error)); });
     });

@@ -18,6 +18,8 @@ struct Event {
     truncated @8 :Truncated;
     shutdown @9 :Shutdown;
     completion @10 :Completion;
+    stdin @11 :Stdin;
+    sizeCap @12 :SizeCap;
   }
 
   struct Init {
@@ -38,6 +40,11 @@ struct Event {
     timeoutSeconds @7 :UInt32;
     truncateAtBytes @8 :UInt64;
   }
+  struct Stdin {
+    # What a process was given to read, in pieces as it was given.
+    data @0 :Data;
+    truncated @1 :Bool;         # more was given with it, or after it, than is recorded
+  }
   struct Truncated {
     isStderr @0 :Bool;
     keptBytes @1 :UInt64;
@@ -53,5 +60,10 @@ struct Event {
     resultImage @2 :Types.Uuid;
     error @3 :Text;
     imageSizeBytes @4 :UInt64;
+  }
+  struct SizeCap {
+    # The log is full: output from here on is counted and dropped.
+    limitBytes @0 :UInt64;
+    loggedBytes @1 :UInt64;
   }
 }

@@ -16,6 +16,7 @@ struct ToGuest {
     stdin @3 :StdinChunk;
     signal @4 :Signal;
     poweroff @5 :Void;        # unmount whatever is mounted and power off
+    exec @6 :Exec;            # one more process beside the main one, while that runs
   }
 
   struct Start {
@@ -44,6 +45,11 @@ struct ToGuest {
     spid @0 :UInt32;
     number @1 :Int32;
   }
+  struct Exec {
+    # What it leaves open is as the main process has it. It ends with the main process at the latest.
+    spid @0 :UInt32;          # from 2 on, never used before in this run
+    process @1 :Types.ProcessSpec;
+  }
 }
 
 struct FromGuest {
@@ -56,6 +62,8 @@ struct FromGuest {
     exited @5 :Exited;        # the process ended and all its output was sent before this
     finished @6 :Finished;    # the disk is unmounted and flushed, or could not be
     failed @7 :Failed;        # the run could not start; finished follows
+    execFailed @8 :ExecFailed;    # instead of started: nothing of that process runs
+    stdinTaken @9 :StdinTaken;    # a process has read, or reads no more
   }
 
   struct Ready {
@@ -89,5 +97,16 @@ struct FromGuest {
     stage @0 :Text;           # mount, files, prepare
     error @1 :Text;
     errorNumber @2 :Int32;    # errno, 0 where there is none
+  }
+  struct ExecFailed {
+    spid @0 :UInt32;
+    error @1 :Text;
+    errorNumber @2 :Int32;
+  }
+  struct StdinTaken {
+    # Said now and then, not for each read; at the latest when nothing waits any more.
+    spid @0 :UInt32;
+    totalBytes @1 :UInt64;    # that its pipe has taken since it started
+    closed @2 :Bool;          # nobody reads any more: what waited was thrown away
   }
 }

@@ -89,7 +89,15 @@ struct ActiveCounts { instances @0 :UInt32; imports @1 :UInt32; }   # executing 
 
 # -- catalog, writing: answered when the change is durable ---------------------------------------
 
-struct PutOperation { record @0 :Records.OperationRecord; }  # create or replace, not terminal -> Done
+struct RequestKey {
+  # What the client calls its request, so that it is not carried out twice (Idempotency-Key).
+  key @0 :Data;                                              # SHA-256 of its name; empty: it has none
+  digest @1 :Data;                                           # SHA-256 of the request itself
+}
+struct PutOperation {
+  record @0 :Records.OperationRecord;                        # create or replace, not terminal -> Done
+  key @1 :RequestKey;                                        # remembered with it; conflict: it is known; busy
+}
 struct AppendEvents { operation @0 :Types.Uuid; events @1 :List(Events.Event); }   # -> Done
 struct FinishOperation {
   # The terminal record, its last events, the new image and its tag, in one transaction.
@@ -102,7 +110,10 @@ struct FinishOperation {
 }                                                            # -> Done
 struct SetTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }      # -> ImageRow; not_found
 struct RemoveTag { project @0 :Text; image @1 :Types.Uuid; tag @2 :Text; }   # empty tag: all -> Done; not_found
-struct PutFile { record @0 :Records.FileRecord; }            # known sha256: keeps the id -> FileRecord as stored
+struct PutFile {
+  record @0 :Records.FileRecord;                             # known sha256: keeps the id -> FileRecord as stored
+  key @1 :RequestKey;                                        # remembered with it; conflict: it is known for another request; busy
+}
 
 # -- store: overlays, sealing, blobs -------------------------------------------------------------
 
@@ -117,6 +128,7 @@ struct SealOverlay {
   # The disk must be closed to writes. Refuses a file system that does not say that it is clean.
   overlay @0 :Types.Uuid;
   parent @1 :Types.Uuid;                                     # absent for an import
+  keepUnchanged @2 :Bool;                                    # an image of its own even so
 }                                                            # -> OverlaySealed, durable
 struct OverlaySealed {
   sizeBytes @0 :UInt64;
@@ -147,15 +159,29 @@ struct InspectOpen {
   image @1 :Types.Uuid;
   verb @2 :Inspect.InspectVerb;
   path @3 :Text;
+  grep @4 :Inspect.GrepQuery;
+  offset @5 :UInt64;                                         # download: the first byte
+  bytes @6 :UInt64 = 0xffffffffffffffff;                     # download: how many, at most what there is
+  other @7 :Types.Uuid;                                      # diff: the newer image; the same as `image`: it is only held
+  session @8 :UInt64;                                        # image -> reader
 }                                                            # -> InspectSession; not_found, wrong_type, damaged, busy
 struct InspectSession { session @0 :UInt64; sizeBytes @1 :UInt64; }
-struct InspectNext { image @0 :Types.Uuid; session @1 :UInt64; }     # -> InspectChunk
+struct InspectNext {
+  image @0 :Types.Uuid;
+  session @1 :UInt64;
+  contentBytesMax @2 :UInt64;                                # of the stored files that the chunk names
+}                                                            # -> InspectChunk
 struct InspectChunk {
   union {
     entries @0 :List(Inspect.FileEntry);
     data @1 :Data;
     end @2 :Void;                                            # the session is over
+    parts @3 :List(Inspect.FilePart);                        # their files stay until the next request
+    matches @4 :List(Inspect.GrepMatch);
+    changes @5 :List(Inspect.PathChange);
   }
+  last @6 :Bool;                                             # the session is over with this
+  truncated @7 :Bool;                                        # with last: a limit ended it
 }
 struct InspectClose { image @0 :Types.Uuid; session @1 :UInt64; }
 
@@ -173,6 +199,7 @@ struct StartOperation {
     instance @1 :Types.RunRequest;                           # image resolved, files resolved
     import @2 :Types.ImportRequest;
   }
+  key @3 :RequestKey;                                        # conflict: an operation was started with it
 }                                                            # -> OperationRecord; busy
 struct CancelOperation { project @0 :Text; id @1 :Types.Uuid; }      # -> OperationRecord; not_found, conflict
 struct FlushOperation { id @0 :Types.Uuid; }
@@ -194,6 +221,7 @@ struct OperationOutcome {
   phases @6 :Types.Phases;
   existingImage @7 :Types.Uuid;                              # the result is an image that was there before
   index @8 :Records.ImageIndex;                              # of the new image
+  taskFault @9 :Bool;                                        # the error is that of what was asked for
 }
 struct AbortWork { reason @0 :Text; }                        # operation -> work: stop, leave nothing
 struct WorkGone {}                                           # work -> operation: nothing of it is left
@@ -312,4 +340,78 @@ struct TakeVm {
 struct VmTaken {                                             # with the machine, which the asker owns
   warm @0 :Bool;                                             # it waits; else StartVm boots or restores it
   slot @1 :UInt64;                                           # of its disk: for the asker to close
+}
+
+# -- the tree of images --------------------------------------------------------------------------
+
+struct WalkTree {
+  project @0 :Text;
+  image @1 :Types.Uuid;
+  upwards @2 :Bool;                                          # to what it came from; else to what came of it
+  distanceMax @3 :UInt32;                                    # in images that were not deleted
+  limit @4 :UInt32;
+  offset @5 :UInt64;
+}                                                            # -> ImageTree
+struct ImageTree {
+  nodes @0 :List(Node);                                      # the nearest first
+  truncated @1 :Bool;                                        # there is more
+
+  struct Node {
+    row @0 :ImageRow;
+    parent @1 :Types.Uuid;                                   # the nearest above it that was not deleted
+    distance @2 :UInt32;
+  }
+}
+
+# -- requests that are not carried out twice -----------------------------------------------------
+
+struct FindRequest { project @0 :Text; key @1 :RequestKey; } # -> FoundRequest; not_found, or longer ago than is remembered
+struct FoundRequest {
+  same @0 :Bool;                                             # it was the same request
+  operation @1 :Records.OperationRecord;                     # that it started; absent: it started none
+}
+# -- inspect sessions between image and reader ---------------------------------------------------
+
+struct InspectEnded { session @0 :UInt64; }                  # reader -> image: it is free for another one
+struct InspectTrim { place @0 :UInt64; }                     # shelf -> image: give up the reader that waits there
+# -- following an event log ----------------------------------------------------------------------
+
+struct WatchOperation { id @0 :Types.Uuid; haveEvents @1 :UInt64; }
+# -> OperationProgress: when more events than that are durable, or its end is, or after a while
+struct OperationProgress {
+  eventCount @0 :UInt64;                                     # durable ones; 0 when it is not live
+  live @1 :Bool;                                             # false: the catalog has all there is
+}
+# -- processes of a running operation ------------------------------------------------------------
+
+struct ProcessOrder {
+  # From a client to the run of an operation, through its operation.
+  project @0 :Text;
+  operation @1 :Types.Uuid;
+  spid @2 :UInt32;                                           # not said with exec
+  union {
+    exec @3 :Exec;                                           # answered when it runs
+    signal @4 :Int32;                                        # answered when the guest has been told
+    stdin @5 :Stdin;                                         # answered when it is accepted
+  }
+  struct Exec {
+    process @0 :Types.ProcessSpec;
+    stdin @1 :Data;
+    stdinClose @2 :Bool;
+  }
+  struct Stdin {
+    data @0 :Data;
+    close @1 :Bool;                                          # end of input follows the data
+  }
+}                                                            # -> ProcessAnswer; not_found, conflict, too_early, busy
+struct ProcessAnswer { spid @0 :UInt32; }
+
+struct ProcessReport {
+  # work -> operation: what is to be in the event log of a process; output comes as FromGuest.
+  spid @0 :UInt32;
+  union {
+    spawn @1 :Events.Event.Spawn;                            # of those from 2 on
+    stdin @2 :Events.Event.Stdin;
+    exit @3 :Types.RunResult;                                # of those from 2 on
+  }
 }

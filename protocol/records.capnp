@@ -51,6 +51,7 @@ struct OperationRecord {
   eventsTrimmed @17 :Bool;    # the event log was given up by policy; what is left of the output:
   stdoutHead @18 :Data;       # the first bytes of it, only in whole records with eventsTrimmed
   stderrHead @19 :Data;
+  taskFault @20 :Bool;        # FAILED because of what was asked for: trying again changes nothing
 }
 
 struct FileRecord {
@@ -84,4 +85,11 @@ struct ProjectUsage {
   imageBytes @1 :UInt64;      # allocated by their own files when they were sealed
   files @2 :UInt64;
   fileBytes @3 :UInt64;       # a file that another project has too is counted for both
+}
+
+struct RequestKeyRecord {
+  # A request that a client gave a name, so that it is not carried out twice.
+  digest @0 :Data;            # SHA-256 of the request
+  operation @1 :Types.Uuid;   # that it started; absent: none
+  atUnixNs @2 :Int64;
 }

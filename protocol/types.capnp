@@ -129,6 +129,7 @@ struct RunResult {
   usage @6 :ResourceUsage;
   stdout @7 :StreamSummary;
   stderr @8 :StreamSummary;
+  oomKilled @9 :Bool;         # by the guest's kernel, which had no memory left
 }
 
 struct Phases {

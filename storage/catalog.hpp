@@ -69,8 +69,12 @@ public:
   result<frame<proto::EventPage>> list_events(proto::ListEvents::Reader request) const;
   result<frame<proto::FileRecord>> get_file(proto::GetFile::Reader request) const;
   result<frame<proto::FilePage>> list_files(proto::ListFiles::Reader request) const;
+  result<frame<proto::FoundRequest>> find_request(proto::FindRequest::Reader request) const;
   result<frame<proto::UnfinishedPage>> list_unfinished(proto::ListUnfinished::Reader request) const;
   result<frame<proto::ActiveCounts>> count_active(proto::CountActive::Reader request) const;
+
+  /// What an image came from, or what came of it (storage/catalog_tree.hpp). not_found.
+  result<frame<proto::ImageTree>> walk_tree(proto::WalkTree::Reader request) const;
 
   /// Whether any project has an image of that id.
   bool has_image(const uuid& image) const;
@@ -159,9 +163,9 @@ private:
 };
 
 /// One write transaction. Destroyed without commit: nothing happened. A failed call leaves the
-/// transaction as it was before that call where the failure is not_found, conflict or unsupported
-/// (a name that the catalog does not take); after any other failure the whole transaction must be
-/// dropped, and commit refuses.
+/// transaction as it was before that call where the failure is not_found, conflict, busy or
+/// unsupported (a name that the catalog does not take); after any other failure the whole
+/// transaction must be dropped, and commit refuses.
 class catalog::transaction {
 public:
   transaction(transaction&&) noexcept;
@@ -172,6 +176,9 @@ public:
 
   /// Creates or replaces. conflict: the record or the stored one is terminal, or the id is taken.
   result<void> put_operation(proto::OperationRecord::Reader record);
+  /// The same, and what the client calls its request (storage/catalog_request_keys.hpp). conflict:
+  /// that is known, and nothing was done; busy.
+  result<void> put_operation(proto::OperationRecord::Reader record, proto::RequestKey::Reader key);
   /// Ids must continue the log without a gap. conflict: they do not, or the operation is terminal.
   result<void> append_events(const uuid& operation, capnp::List<proto::Event>::Reader events);
   /// The tag goes to the image, or without one to `resultImage`, which must then be there.

@@ -41,6 +41,9 @@
 ///   usage              project (no NUL)                      -> ProjectUsage
 ///   image_users        image operation                       -> (operations that have not ended)
 ///   blob_users         digest project                        ->
+///   request_keys       project digest of the name            -> RequestKeyRecord
+///                      project                               -> how many the project has
+///   request_key_ages   project oldest_first digest           ->
 namespace coppice::storage::keys {
 
 /// 1 to 64 of a-z 0-9 . _ -

@@ -73,6 +73,7 @@ frame<proto::OperationRecord> make_row(proto::OperationRecord::Reader from,
     to.setPhases(from.getPhases());
     to.setEventCount(event_count);
     to.setEventsTrimmed(log == log_state::trimmed);
+    to.setTaskFault(from.getTaskFault());
   });
 }
 

@@ -38,6 +38,8 @@ result<tables> open_tables(lmdb::transaction& in, bool may_create) {
       {"usage", &tables::usage},
       {"image_users", &tables::image_users},
       {"blob_users", &tables::blob_users},
+      {"request_keys", &tables::request_keys},
+      {"request_key_ages", &tables::request_key_ages},
   };
   for (const auto& [name, member] : named) {
     auto opened = in.open_table(name, may_create);

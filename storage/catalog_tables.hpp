@@ -40,6 +40,8 @@ struct tables {
   lmdb::table usage = 0;
   lmdb::table image_users = 0;
   lmdb::table blob_users = 0;
+  lmdb::table request_keys = 0;
+  lmdb::table request_key_ages = 0;
 
   static constexpr unsigned count_max = 32;
 
@@ -48,7 +50,8 @@ struct tables {
   ///   3  event_logs, output_heads; records in file_index
   ///   4  usage
   ///   5  image_users, blob_users
-  static constexpr std::uint64_t schema_version = 5;
+  ///   6  request_keys, request_key_ages
+  static constexpr std::uint64_t schema_version = 6;
 
   /// Opens all and makes the missing ones.
   /// unsupported: a newer version wrote this catalog; nothing is changed then.

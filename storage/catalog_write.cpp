@@ -5,6 +5,7 @@
 #include "storage/catalog_keys.hpp"
 #include "storage/catalog_lineage.hpp"
 #include "storage/catalog_operations.hpp"
+#include "storage/catalog_request_keys.hpp"
 #include "storage/catalog_usage.hpp"
 #include "storage/catalog_users.hpp"
 
@@ -101,7 +102,8 @@ struct catalog::transaction::impl {
     auto answer = guarded<T>(what, std::forward<Body>(body));
     if (!answer) {
       const auto code = answer.error().code;
-      if (code != ec::not_found && code != ec::conflict && code != ec::unsupported) {
+      if (code != ec::not_found && code != ec::conflict && code != ec::unsupported &&
+          code != ec::busy) {
         in.fail_with(answer.error());
       }
     }
@@ -151,6 +153,11 @@ result<void> catalog::transaction::commit() {
 // -- operations ----------------------------------------------------------------------------------
 
 result<void> catalog::transaction::put_operation(proto::OperationRecord::Reader record) {
+  return put_operation(record, {});
+}
+
+result<void> catalog::transaction::put_operation(proto::OperationRecord::Reader record,
+                                                 proto::RequestKey::Reader key) {
   auto& in = impl_->in;
   const auto& t = impl_->t;
   return impl_->change<void>("put operation", [&]() -> result<void> {
@@ -178,6 +185,10 @@ result<void> catalog::transaction::put_operation(proto::OperationRecord::Reader 
         return is_over(id);
       }
       event_count = stored->getEventCount();
+    }
+    if (auto known = remember_request(in, t, project, key, id, record.getCreatedAtUnixNs());
+        !known) {
+      return known;
     }
     write_operation(in, t, before, record, event_count, secrets::keep);
     return {};
@@ -404,13 +415,18 @@ result<frame<proto::FileRecord>> catalog::transaction::put_file(proto::PutFile::
     auto index_key = [&](std::int64_t updated) {
       return scope + keys::newest_first(updated) + std::string{digest};
     };
-    capnp::MallocMessageBuilder message;
     auto known = load<proto::FileRecord>(in, t.files, key);
+    if (known.empty() && in.has(t.file_ids, keys::of(uuid::from(record.getId())))) {
+      return fail(ec::conflict, "file " + uuid::from(record.getId()).text() +
+                                    " is there already, with another digest");
+    }
+    if (auto allowed =
+            remember_request(in, t, project, request.getKey(), {}, record.getUpdatedAtUnixNs());
+        !allowed) {
+      return allowed.error();
+    }
+    capnp::MallocMessageBuilder message;
     if (known.empty()) {
-      if (in.has(t.file_ids, keys::of(uuid::from(record.getId())))) {
-        return fail(ec::conflict, "file " + uuid::from(record.getId()).text() +
-                                      " is there already, with another digest");
-      }
       message.setRoot(record);
       in.put(t.file_ids, keys::of(uuid::from(record.getId())), key);
       change_usage(in, t, project, usage_of(record));

@@ -37,6 +37,8 @@ public:
       return "in use";
     case ec::conflict:
       return "conflict";
+    case ec::busy:
+      return "too many";
     case ec::gone:
       return "gone";
     }

@@ -20,6 +20,7 @@ enum class ec {
   in_use,      ///< another daemon has the state folder: the text names its pid
   conflict,    ///< the record is not in a state that allows this
   gone,        ///< it was there and was given up
+  busy,        ///< as many as there may be; some go with time
 };
 
 const std::error_category& storage_category();

@@ -56,7 +56,8 @@ struct fsck_options {
 /// index give; every upload is there with its size; nothing else lies in images/ and blobs/ (but
 /// overlays while a daemon runs). Of the catalog's own tables: every record has its rows in each
 /// listing, every row belongs to a record that says so, tags and lineage agree in both directions,
-/// and the totals of projects are the sums of their records (storage/fsck_records.hpp). With
+/// names of requests stand for operations that are there and will be forgotten, and the totals of
+/// projects are the sums of their records (storage/fsck_records.hpp). With
 /// `scrub` also the checksum of every cluster that any image can still see, and every upload's
 /// digest.
 ///

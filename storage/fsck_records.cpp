@@ -65,6 +65,8 @@ result<void> record_proof::check_rows() {
       {"dead_image_files", &tables::dead_image_files, look_at_dead_file},
       {"indexes", &tables::indexes, look_at_index},
       {"index_users", &tables::index_users, look_at_index_user},
+      {"request_keys", &tables::request_keys, look_at_request_key},
+      {"request_key_ages", &tables::request_key_ages, look_at_request_key_age},
   };
   for (const auto& what : checks) {
     if (auto done = check_table(what); !done) {

@@ -20,13 +20,13 @@ namespace coppice::storage {
 /// Guarantee: rows are looked at a page at a time, each page in a view of its own (which rows
 /// belong together: fsck_rows.hpp). What looks wrong is looked at again in a later view.
 ///
-/// The totals of projects are sums over all images and files, and there is no part of a sum that
-/// could be compared alone. So they are counted in one view, about half a second for a million
-/// records. While nothing is committed that view costs nobody anything; it is given up once
-/// `fsck_options::commits_behind_max` commits have come behind it, and begun again. If that happens
-/// three times, the summary says that totals were not counted, which is not a problem of the store.
-/// Memory: a page of keys, and the totals of `projects_at_once` projects; when there are more, the
-/// records are walked again for the next ones.
+/// The totals of projects are sums over all images, files and names of requests, and there is no
+/// part of a sum that could be compared alone. So they are counted in one view, about half a second
+/// for a million records. While nothing is committed that view costs nobody anything; it is given
+/// up once `fsck_options::commits_behind_max` commits have come behind it, and begun again. If that
+/// happens three times, the summary says that totals were not counted, which is not a problem of
+/// the store. Memory: a page of keys, and the totals of `projects_at_once` projects; when there are
+/// more, the records are walked again for the next ones.
 class record_proof {
 public:
   record_proof(const catalog& records, const fsck_options& how,
@@ -55,6 +55,7 @@ private:
   result<void> look_again(const table_check& what, const std::string& key);
   result<pass> count(totals& into) const;
   result<pass> add_records(lmdb::transaction& in, totals& into) const;
+  bool count_keys(lmdb::transaction& in, totals& into) const;
 
   /// Between two pages; false: too much was committed behind the view.
   bool may_go_on(lmdb::transaction& in) const;

@@ -61,6 +61,10 @@ std::string look_at_dead_file(const catalog_row& row);
 std::string look_at_index(const catalog_row& row);
 std::string look_at_index_user(const catalog_row& row);
 
+// Names of requests: fsck_rows_requests.cpp.
+std::string look_at_request_key(const catalog_row& row);
+std::string look_at_request_key_age(const catalog_row& row);
+
 // -- for the looks --------------------------------------------------------------------------------
 
 /// Several findings about one row.
@@ -96,6 +100,9 @@ frame<T> record_at(const catalog_row& row, lmdb::table from, std::string_view ke
 
 /// Whether any key of the table begins so.
 bool has_any(const catalog_row& row, lmdb::table table, std::string_view prefix);
+
+/// Of SHA-256, as the files of blobs are called.
+std::string digest_text(std::string_view digest);
 
 /// For a key that cannot be one of its table: how it looks.
 std::string odd_row(const char* table, std::string_view key);

@@ -6,13 +6,13 @@
 
 namespace coppice::storage {
 
-namespace {
-
 std::string digest_text(std::string_view digest) {
   catalog::sha256 bytes{};
   std::copy_n(digest.begin(), std::min(digest.size(), bytes.size()), bytes.begin());
   return blob_file_name(bytes);
 }
+
+namespace {
 
 std::string file_name(std::string_view project, std::string_view digest) {
   return "file " + digest_text(digest) + " of project " + printable(project);

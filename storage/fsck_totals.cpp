@@ -59,9 +59,27 @@ public:
     }
   }
 
+  /// Nothing: it is not a number, which is told where its row is looked at.
+  void put_stored_keys(std::string_view project, std::optional<std::uint64_t> stored) {
+    if (auto* of = find(project)) {
+      of->stored_keys = stored;
+    }
+  }
+
+  void add_key(std::string_view project) {
+    if (auto* of = find(project)) {
+      ++of->keys;
+    }
+  }
+
   template <class Tell>
   void compare(Tell&& tell) const {
     for (const auto& [project, of] : projects_) {
+      if (of.stored_keys && *of.stored_keys != of.keys) {
+        tell("catalog: project " + printable(project) + " is said to have " +
+             std::to_string(*of.stored_keys) + " Idempotency-Keys; there are " +
+             std::to_string(of.keys));
+      }
       const auto name = "catalog: the totals of project " + printable(project);
       if (of.is_odd) {
         tell(name + " are not a record");
@@ -85,6 +103,8 @@ private:
     sums stored;
     sums counted;
     bool is_odd = false;
+    std::optional<std::uint64_t> stored_keys = 0;
+    std::uint64_t keys = 0;
   };
 
   /// Null: of another pass. When there is no room, the last ones are left to the next pass.
@@ -199,7 +219,30 @@ result<record_proof::pass> record_proof::add_records(lmdb::transaction& in, tota
                           auto file = record.view();
                           into.add(view_of(file->getProject()), usage_of(*file));
                         });
-  return is_whole && may_go_on(in) ? pass::whole : pass::given_up;
+  return is_whole && count_keys(in, into) && may_go_on(in) ? pass::whole : pass::given_up;
+}
+
+/// False: it is given up.
+bool record_proof::count_keys(lmdb::transaction& in, totals& into) const {
+  lmdb::cursor at{in, impl_.t.request_keys};
+  std::uint64_t rows = 0;
+  for (bool more = at.seek({"\0", 1}); more; more = at.next()) {
+    project_row row;
+    if (!split(at.key(), 0, row)) {
+      continue; // told where its row is looked at
+    }
+    if (row.rest.size() == keys::digest_bytes) {
+      into.add_key(row.project);
+    } else if (row.rest.empty()) {
+      const bool is_number = at.value().size() == sizeof(std::uint64_t);
+      into.put_stored_keys(row.project,
+                           is_number ? std::optional{keys::number_of(at.value())} : std::nullopt);
+    }
+    if (++rows % catalog::page_rows_max == 0 && !may_go_on(in)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 } // namespace coppice::storage

@@ -3,7 +3,10 @@
 #include "protocol/limits.hpp"
 #include "storage/error.hpp"
 #include "storage/inspector_ext4.hpp"
+#include "storage/inspector_grep.hpp"
 #include "storage/inspector_owners.hpp"
+#include "storage/inspector_parts.hpp"
+#include "storage/inspector_walk.hpp"
 #include "storage/printable.hpp"
 
 #include <algorithm>
@@ -132,12 +135,14 @@ result<void> inspector::open_directory(const std::string& path) {
 result<frame<proto::InspectAnswer>> inspector::next_entries(std::size_t entries_max) {
   std::vector<listed> entries;
   std::size_t bytes = 0;
+  bool is_last = !impl_->directory;
   while (impl_->directory && entries.size() < entries_max && bytes < answer_bytes_max) {
     auto name = impl_->directory->next();
     if (!name) {
       return name.error();
     }
     if (!*name) {
+      is_last = true;
       break;
     }
     auto entry = impl_->look_at(std::move(**name));
@@ -148,6 +153,7 @@ result<frame<proto::InspectAnswer>> inspector::next_entries(std::size_t entries_
     entries.push_back(std::move(*entry));
   }
   return make_frame<proto::InspectAnswer>([&](auto root) {
+    root.setLast(is_last);
     auto list = root.initEntries(static_cast<unsigned>(entries.size()));
     for (unsigned i = 0; i < list.size(); ++i) {
       fill(list[i], entries[i], impl_->users, impl_->groups);
@@ -164,15 +170,11 @@ result<std::uint64_t> inspector::open_file(const std::string& path) {
   if (!inode->is_regular()) {
     return fail(ec::wrong_type, printable(path) + " is not a regular file");
   }
-  // Blocks of a file are numbered with 32 bits.
-  if (inode->size_bytes() > std::uint64_t{impl_->fs->block_bytes()} << 32) {
-    return fail(ec::damaged, "file system: a file larger than ext4 can hold");
+  auto opened = inspection::file_cursor::open(*impl_->fs, *inode);
+  if (!opened) {
+    return opened.error();
   }
-  auto content = inspection::content_reader::open(*impl_->fs, *inode);
-  if (!content) {
-    return content.error();
-  }
-  impl_->file = std::move(*content);
+  impl_->file = std::move(opened->content);
   impl_->file_bytes = inode->size_bytes();
   impl_->file_offset = 0;
   return impl_->file_bytes;
@@ -189,6 +191,41 @@ result<std::vector<std::byte>> inspector::next_bytes(std::size_t bytes_max) {
   }
   impl_->file_offset += out.size();
   return out;
+}
+
+result<inspector::file_places> inspector::places(const std::string& path,
+                                                 std::uint64_t offset_bytes, std::uint64_t bytes) {
+  auto inode = inspection::resolve(*impl_->fs, path);
+  if (!inode) {
+    return inode.error();
+  }
+  if (!inode->is_regular()) {
+    return fail(ec::wrong_type, printable(path) + " is not a regular file");
+  }
+  auto file = inspection::file_cursor::open(*impl_->fs, *inode);
+  if (!file) {
+    return file.error();
+  }
+  const auto size = file->end_bytes;
+  file->offset_bytes = std::min(offset_bytes, size);
+  file->end_bytes = file->offset_bytes + std::min(bytes, size - file->offset_bytes);
+  return file_places{size, std::make_unique<inspection::file_parts>(std::move(*file))};
+}
+
+result<std::unique_ptr<answer_source>> inspector::archive(const std::string& path) {
+  auto inode = inspection::resolve(*impl_->fs, path);
+  if (!inode) {
+    return inode.error();
+  }
+  return inspection::make_archive(*impl_->fs, inspection::lexical_path(path), *inode);
+}
+
+result<std::unique_ptr<answer_source>> inspector::grep(const grep_query& query) {
+  return inspection::make_grep(*impl_->fs, query);
+}
+
+inspection::file_system& inspector::files() const {
+  return *impl_->fs;
 }
 
 } // namespace coppice::storage

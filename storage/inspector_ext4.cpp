@@ -155,6 +155,7 @@ result<content_reader::run> content_reader::map(std::uint64_t block) {
   if (extents_ != nullptr) {
     auto code = ext2fs_extent_goto(extents_, block);
     if (code == EXT2_ET_EXTENT_NOT_FOUND) {
+      out.count = hole_blocks(block);
       return out;
     }
     ext2fs_extent extent{};
@@ -190,6 +191,46 @@ result<content_reader::run> content_reader::map(std::uint64_t block) {
       out.count > fs_.block_count() - out.first_block) {
     return damaged(inode_text(inode_.number) + " has content outside the file system");
   }
+  return out;
+}
+
+/// How many blocks from `block` on, which no extent has, are a hole: at least 1. Reading on from
+/// where the search stopped; where the tree says anything odd, the next search will find out.
+std::uint64_t content_reader::hole_blocks(std::uint64_t block) {
+  ext2fs_extent extent{};
+  auto code = ext2fs_extent_get(extents_, EXT2_EXTENT_CURRENT, &extent);
+  if (code == 0 && extent.e_lblk <= block) {
+    code = ext2fs_extent_get(extents_, EXT2_EXTENT_NEXT_LEAF, &extent);
+  }
+  if (code == 0 && extent.e_lblk > block) {
+    return extent.e_lblk - block;
+  }
+  constexpr std::uint64_t blocks_max = 1ull << 32;
+  return code == EXT2_ET_EXTENT_NO_NEXT && block < blocks_max ? blocks_max - block : 1;
+}
+
+result<content_reader::piece> content_reader::find(std::uint64_t offset_bytes,
+                                                   std::uint64_t bytes_max) {
+  const std::uint64_t block_bytes = fs_.block_bytes();
+  const auto inside = offset_bytes % block_bytes;
+  piece out;
+  // A file without extents is told block by block.
+  while (out.bytes < bytes_max) {
+    auto mapped = map((offset_bytes + out.bytes) / block_bytes);
+    if (!mapped) {
+      return mapped.error();
+    }
+    const auto at = mapped->first_block * block_bytes;
+    if (out.bytes == 0) {
+      out.disk_offset_bytes = at == 0 ? 0 : at + inside;
+      out.bytes = mapped->count * block_bytes - inside;
+    } else if (out.disk_offset_bytes == 0 ? at == 0 : out.disk_offset_bytes + out.bytes == at) {
+      out.bytes += mapped->count * block_bytes;
+    } else {
+      break;
+    }
+  }
+  out.bytes = std::min(out.bytes, bytes_max);
   return out;
 }
 

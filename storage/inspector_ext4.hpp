@@ -105,6 +105,14 @@ public:
   /// Fills `out`, which must lie within the file's size; holes are zeros.
   result<void> read(std::uint64_t offset_bytes, std::span<std::byte> out);
 
+  struct piece {
+    std::uint64_t disk_offset_bytes = 0; ///< 0: a hole, which reads as zeros
+    std::uint64_t bytes = 0;             ///< at least 1
+  };
+  /// Where the bytes at an offset of the file are: as far as they are in one place, at most
+  /// `bytes_max`. Inside the file system.
+  result<piece> find(std::uint64_t offset_bytes, std::uint64_t bytes_max);
+
 private:
   struct run {
     std::uint64_t first_block = 0; ///< 0: a hole
@@ -113,6 +121,7 @@ private:
 
   content_reader(file_system& fs, const file_inode& inode);
   result<run> map(std::uint64_t block);
+  std::uint64_t hole_blocks(std::uint64_t block);
 
   file_system& fs_;
   file_inode inode_;

@@ -98,6 +98,16 @@ public:
       text("failed.error", m.getFailed().getError(), guest_error_bytes_max);
       number("failed.errorNumber", m.getFailed().getErrorNumber(), 0, guest_errno_max);
       return;
+    case message::EXEC_FAILED:
+      number("execFailed.spid", m.getExecFailed().getSpid(), 1, guest_spid_max);
+      text("execFailed.error", m.getExecFailed().getError(), guest_error_bytes_max);
+      number("execFailed.errorNumber", m.getExecFailed().getErrorNumber(), 0, guest_errno_max);
+      return;
+    case message::STDIN_TAKEN:
+      number("stdinTaken.spid", m.getStdinTaken().getSpid(), 1, guest_spid_max);
+      static_cast<void>(m.getStdinTaken().getTotalBytes()); // who sent it knows how much it was
+      static_cast<void>(m.getStdinTaken().getClosed());
+      return;
     }
     refuse("message", "of no known kind");
   }

@@ -31,6 +31,8 @@ finding check_qemu(const settings& values);
 finding check_guest_files(const settings& values);
 finding check_helpers(const settings& values);
 finding check_io_uring();
+/// Nothing without TLS.
+std::vector<finding> check_certificate(const settings& values);
 std::vector<finding> check_state_folder(const settings& values);
 
 /// Starts a launcher from `program` (this one) and ends it: user, launcher, uids, cgroups.

@@ -49,6 +49,9 @@ int examine(const settings& values) {
   bool has_guest = out.add(check_guest_files(values));
   out.add(check_helpers(values));
   out.add(check_io_uring());
+  for (const auto& f : check_certificate(values)) {
+    out.add(f);
+  }
   for (const auto& f : check_state_folder(values)) {
     out.add(f);
   }

@@ -2,6 +2,9 @@
 
 #include "gateway/cli/units.hpp"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 namespace coppice::cli {
 namespace {
 
@@ -39,6 +42,21 @@ std::vector<std::string> items_of(std::string_view text) {
                                           : item.substr(first, last - first + 1));
   }
   return items;
+}
+
+bool is_network(std::string_view text) {
+  auto slash = text.find('/');
+  const std::string address{text.substr(0, slash)};
+  in6_addr bytes{};
+  unsigned bits_max = 0;
+  if (::inet_pton(AF_INET, address.c_str(), &bytes) == 1) {
+    bits_max = 32;
+  } else if (::inet_pton(AF_INET6, address.c_str(), &bytes) == 1) {
+    bits_max = 128;
+  }
+  auto bits =
+      slash == text.npos ? std::optional<std::uint64_t>{0} : parse_count(text.substr(slash + 1));
+  return bits_max > 0 && bits && *bits <= bits_max;
 }
 
 std::string text_of_items(const std::vector<std::string>& items) {

@@ -17,6 +17,9 @@ namespace coppice::cli {
 std::vector<std::string> items_of(std::string_view text);
 std::string text_of_items(const std::vector<std::string>& items);
 
+/// `10.0.0.1`, `10.1.0.0/16`, `fd00::/8`: an address, or a network of them.
+bool is_network(std::string_view text);
+
 inline constexpr std::uint32_t class_cpus_max = 64;
 inline constexpr std::uint32_t class_memory_mib_min = 128; ///< less does not boot
 inline constexpr std::uint32_t class_memory_mib_max = 65'536;

@@ -39,7 +39,37 @@ void raise_descriptor_limit() {
 
 std::string url_of(const settings& values, std::uint16_t port) {
   auto host = values.http.listen.substr(0, values.http.listen.rfind(':'));
-  return "http://" + host + ":" + std::to_string(port);
+  return (values.http.tls_certificate.empty() ? "http://" : "https://") + host + ":" +
+         std::to_string(port);
+}
+
+/// SIGHUP, as often as it comes.
+void reload_on_hangup(boost::asio::signal_set& hangups, const settings& values,
+                      gateway::http_server& server) {
+  hangups.async_wait([&](const boost::system::error_code& error, int) {
+    if (error) {
+      return;
+    }
+    if (values.http.tls_certificate.empty()) {
+      log::info("nothing to reload: the HTTP API has no certificate");
+    } else if (auto done = server.reload_tls(); !done) {
+      log::error("the certificate in use stays", "error", done.error().text);
+    } else {
+      log::info("new connections get the certificate as it is now", "file",
+                values.http.tls_certificate.string());
+    }
+    reload_on_hangup(hangups, values, server);
+  });
+}
+
+/// What is under way is answered, then the server ends.
+void stop_server(const settings& values, gateway::http_server& server) {
+  auto left = server.drain(values.http.drain_timeout);
+  if (left > 0) {
+    log::warn("connections are cut off: their requests took longer than http.drain_timeout",
+              "connections", left);
+  }
+  server.stop();
 }
 
 /// Why the daemon stops.
@@ -77,6 +107,7 @@ stop_reason wait_for_end(boost::asio::io_context& waiting, boost::asio::signal_s
     }
   });
   waiting.run();
+  std::signal(SIGHUP, SIG_IGN); // whoever sends one to a daemon that ends means no harm
   signals.clear();
   return reason;
 }
@@ -160,6 +191,7 @@ int run_daemon(const settings& values, const std::filesystem::path& program,
   }
   boost::asio::io_context waiting{1};
   boost::asio::signal_set signals{waiting, SIGINT, SIGTERM};
+  boost::asio::signal_set hangups{waiting, SIGHUP};
 
   vmm::event_loop loop{started.jailer};
   auto inside_started = runtime::start(values, loop, program);
@@ -175,13 +207,14 @@ int run_daemon(const settings& values, const std::filesystem::path& program,
   log::info("ready", "url", url_of(values, (*server)->port()), "version", COPPICE_VERSION, "pid",
             static_cast<int>(::getpid()), "state_dir", values.state_dir.string());
 
+  reload_on_hangup(hangups, values, **server);
   auto reason = wait_for_end(waiting, signals, inside, started.jailer.get());
   if (reason.fatal.empty()) {
     log::info("stopping", "signal", reason.signal == SIGTERM ? "SIGTERM" : "SIGINT");
   } else {
     log::error("stopping", "error", reason.fatal);
   }
-  (*server)->stop();
+  stop_server(values, **server);
   server->reset(); // it holds handles of actors, and the inside waits until nobody does
   inside.shutdown();
   log::info("stopped");
@@ -214,8 +247,9 @@ void add_serve(CLI::App& app, int& status) {
   options->add_to(*command);
   command->allow_extras();
   command->footer([] {
-    return "SIGTERM or SIGINT stops it in order: running commands are ended, their operations "
-           "FAILED;\nqueued ones run after the next start. A second signal stops it at once.\n\n" +
+    return "SIGTERM or SIGINT stops it in order: requests under way are answered, running commands "
+           "are ended,\ntheir operations FAILED; queued ones run after the next start. A second "
+           "signal stops it at once.\nSIGHUP reads the TLS certificate again.\n\n" +
            settings_help();
   });
   command->callback(

@@ -103,6 +103,9 @@ std::optional<std::string> contradiction(const settings& values) {
   if (values.limits.instance_timeout_default > values.limits.instance_timeout_max) {
     return "limits.instance_timeout_default is above limits.instance_timeout_max";
   }
+  if (values.http.tls_certificate.empty() != values.http.tls_key.empty()) {
+    return "http.tls_certificate and http.tls_key belong together: set both, or neither";
+  }
   return std::nullopt;
 }
 

@@ -1,10 +1,9 @@
 #include "gateway/cli/settings_table.hpp"
 
 #include "gateway/cli/lists.hpp"
-#include "gateway/cli/units.hpp"
+#include "gateway/cli/settings_rows.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -12,152 +11,6 @@
 
 namespace coppice::cli {
 namespace {
-
-using problem = std::optional<std::string>;
-
-struct place {
-  std::string_view section;
-  std::string_view name;
-};
-
-/// `field` is a generic lambda that gives the member, so that one serves reading and writing.
-template <class Field>
-setting count_row(place at, Field field, std::uint32_t min, std::uint32_t max,
-                  std::string_view summary) {
-  auto kind = "number, " + std::to_string(min) + " to " + std::to_string(max);
-  return {at.section,
-          at.name,
-          kind,
-          summary,
-          [field](const settings& s) { return std::to_string(field(s)); },
-          [field, min, max, kind](settings& s, std::string_view text) -> problem {
-            auto value = parse_count(text);
-            if (!value || *value < min || *value > max) {
-              return "must be a " + kind;
-            }
-            field(s) = static_cast<std::uint32_t>(*value);
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting size_row(place at, Field field, std::uint64_t min, std::uint64_t max,
-                 std::string_view summary) {
-  auto kind = "size, " + size_text(min) + " to " + size_text(max);
-  return {at.section,
-          at.name,
-          kind,
-          summary,
-          [field](const settings& s) { return size_text(field(s)); },
-          [field, min, max, kind](settings& s, std::string_view text) -> problem {
-            auto value = parse_size(text);
-            if (!value || *value < min || *value > max) {
-              return "must be a " + kind + ", written with a unit: B, KiB, MiB, GiB or TiB";
-            }
-            field(s) = *value;
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting duration_row(place at, Field field, std::chrono::seconds min, std::chrono::seconds max,
-                     std::string_view summary) {
-  auto kind = "duration, " + duration_text(min) + " to " + duration_text(max);
-  return {at.section,
-          at.name,
-          kind,
-          summary,
-          [field](const settings& s) { return duration_text(field(s)); },
-          [field, min, max, kind](settings& s, std::string_view text) -> problem {
-            auto value = parse_duration(text);
-            if (!value || *value < min || *value > max) {
-              return "must be a " + kind + ", in whole seconds with a unit: ms, s, m, h or d";
-            }
-            field(s) = *value;
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting choice_row(place at, Field field, std::initializer_list<std::string_view> choices,
-                   std::string_view summary) {
-  std::vector<std::string_view> all{choices};
-  std::string kind = "one of";
-  for (auto c : all) {
-    kind += (c == all.front() ? " " : ", ") + std::string{c};
-  }
-  return {at.section,
-          at.name,
-          kind,
-          summary,
-          [field](const settings& s) { return std::string{field(s)}; },
-          [field, all, kind](settings& s, std::string_view text) -> problem {
-            if (std::find(all.begin(), all.end(), text) == all.end()) {
-              return "must be " + kind;
-            }
-            field(s) = text;
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting flag_row(place at, Field field, std::string_view summary) {
-  return {at.section,
-          at.name,
-          "true or false",
-          summary,
-          [field](const settings& s) { return std::string{field(s) ? "true" : "false"}; },
-          [field](settings& s, std::string_view text) -> problem {
-            if (text != "true" && text != "false") {
-              return "must be true or false";
-            }
-            field(s) = text == "true";
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting program_row(place at, Field field, std::string_view summary) {
-  return {at.section,
-          at.name,
-          "program, a name in PATH or an absolute path",
-          summary,
-          [field](const settings& s) { return field(s); },
-          [field](settings& s, std::string_view text) -> problem {
-            if (text.empty() || (text.find('/') != text.npos && !text.starts_with('/'))) {
-              return "must be the name of a program in PATH or an absolute path";
-            }
-            field(s) = text;
-            return std::nullopt;
-          }};
-}
-
-template <class Field>
-setting path_row(place at, Field field, bool may_be_empty, std::string_view summary) {
-  std::string kind = may_be_empty ? "absolute path, or empty" : "absolute path";
-  return {at.section,
-          at.name,
-          kind,
-          summary,
-          [field](const settings& s) { return std::filesystem::path{field(s)}.string(); },
-          [field, may_be_empty, kind](settings& s, std::string_view text) -> problem {
-            if (text.empty() ? !may_be_empty : !text.starts_with('/')) {
-              return "must be an " + kind;
-            }
-            field(s) = std::string{text};
-            return std::nullopt;
-          }};
-}
-
-problem set_listen(settings& s, std::string_view text) {
-  auto colon = text.rfind(':');
-  auto port = colon == text.npos ? std::nullopt : parse_count(text.substr(colon + 1));
-  if (colon == text.npos || colon == 0 || !port || *port > 65535) {
-    return "must be ADDRESS:PORT with a port from 0 to 65535, as in 127.0.0.1:8080 or [::1]:8080";
-  }
-  s.http.listen = text;
-  return std::nullopt;
-}
 
 problem set_registries(settings& s, std::string_view text) {
   auto hosts = items_of(text);
@@ -188,37 +41,6 @@ problem set_classes(settings& s, std::string_view text) {
   }
   s.vm.classes = std::move(*classes);
   return std::nullopt;
-}
-
-// A member of the settings as a generic lambda.
-#define FIELD(path)                                                                                \
-  [](auto& s) -> auto& {                                                                           \
-    return s.path;                                                                                 \
-  }
-
-constexpr std::uint64_t kib = 1ull << 10;
-constexpr std::uint64_t mib = 1ull << 20;
-constexpr std::uint64_t gib = 1ull << 30;
-constexpr std::uint64_t tib = 1ull << 40;
-
-void add_http(std::vector<setting>& rows) {
-  using std::chrono::seconds;
-  rows.push_back(setting{
-      "http", "listen", "ADDRESS:PORT",
-      "Where the HTTP API listens. It speaks plain HTTP: put a TLS proxy in front before it is "
-      "reachable from other machines. Port 0 takes a free one, which the ready line names.",
-      [](const settings& s) { return s.http.listen; }, set_listen});
-  rows.push_back(size_row({"http", "json_body_bytes_max"}, FIELD(http.json_body_bytes_max),
-                          64 * kib, 256 * mib,
-                          "Largest JSON request body. The default fits the largest standard input "
-                          "written as base64."));
-  rows.push_back(size_row({"http", "upload_bytes_max"}, FIELD(http.upload_bytes_max), 1 * kib,
-                          1 * tib, "Largest file that a client may upload."));
-  rows.push_back(count_row({"http", "connections_max"}, FIELD(http.connections_max), 1, 1'000'000,
-                           "Client connections that may be open at once; more are closed."));
-  rows.push_back(duration_row({"http", "idle_timeout"}, FIELD(http.idle_timeout), seconds{1},
-                              seconds{86'400},
-                              "A connection on which nothing moves for so long is closed."));
 }
 
 void add_vm(std::vector<setting>& rows) {
@@ -423,7 +245,7 @@ std::vector<setting> make_table() {
                "Folder of images, uploads and the catalog. One daemon at a time uses it. "
                "Its file system must support sparse files (ext4, XFS, btrfs)."));
   add_store(rows);
-  add_http(rows);
+  add_http_settings(rows);
   add_vm(rows);
   add_pool(rows);
   add_import(rows);
@@ -436,8 +258,6 @@ std::vector<setting> make_table() {
   add_log(rows);
   return rows;
 }
-
-#undef FIELD
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);

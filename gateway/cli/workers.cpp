@@ -9,6 +9,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <fcntl.h>
+
 #include <exception>
 #include <filesystem>
 #include <memory>
@@ -22,7 +24,8 @@ namespace coppice::cli {
 namespace {
 
 constexpr int answer_descriptor = 3;
-constexpr int disk_descriptor = 4; ///< of the image to inspect, served
+constexpr int disk_descriptor = 4;  ///< of the image to inspect, served
+constexpr int newer_descriptor = 5; ///< of the one that it is compared with, if any
 
 struct import_work {
   std::string layout;
@@ -75,6 +78,14 @@ int inspect_worker() {
   if (!source) {
     return failed(source.error().text);
   }
+  std::unique_ptr<storage::block_source> newer;
+  if (::fcntl(newer_descriptor, F_GETFD) >= 0) {
+    auto connected = storage::nbd_client::connect(newer_descriptor);
+    if (!connected) {
+      return failed(connected.error().text);
+    }
+    newer = std::move(*connected);
+  }
   worker_limits limits;
   limits.cpu_seconds = 24 * 3600; // a download may be long and slow; idle ones are ended outside
   if (auto limited = limit_worker(limits); !limited) {
@@ -83,7 +94,7 @@ int inspect_worker() {
   if (auto dropped = drop_rights(); !dropped) {
     return failed(dropped.error().text);
   }
-  auto served = storage::serve_inspect(answer_descriptor, std::move(*source));
+  auto served = storage::serve_inspect(answer_descriptor, std::move(*source), std::move(newer));
   return served ? 0 : failed(served.error().text);
 }
 

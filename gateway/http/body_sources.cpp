@@ -1,6 +1,7 @@
 #include "gateway/http/body_sources.hpp"
 
 #include "gateway/http/json_records.hpp"
+#include "gateway/http/look_up.hpp"
 
 #include <algorithm>
 
@@ -9,7 +10,16 @@ namespace {
 
 /// Of raw bytes in a piece; encoded they are at most twice as many.
 constexpr std::size_t piece_bytes = 192u << 10;
-constexpr std::uint32_t event_page_bytes = 128u << 10;
+
+/// Small parts go on together: each piece costs some steps on its way.
+constexpr std::size_t joined_bytes_min = 16u << 10;
+
+/// Most runs print less than this; clients poll for their end.
+constexpr std::uint32_t first_page_bytes = 16u << 10;
+constexpr std::uint32_t later_page_bytes = 128u << 10;
+
+/// Pages up to this size are read here. Larger ones would keep other connections waiting.
+constexpr std::uint32_t near_page_bytes_max = first_page_bytes;
 
 } // namespace
 
@@ -17,15 +27,25 @@ asio::awaitable<answer<std::string>> text_source::next() {
   co_return std::exchange(text_, {});
 }
 
+asio::awaitable<answer<std::string>> constant_source::next() {
+  std::string piece{bytes_.substr(0, piece_bytes)};
+  bytes_.remove_prefix(piece.size());
+  co_return piece;
+}
+
 asio::awaitable<answer<std::string>> sequence_source::next() {
-  while (!parts_.empty()) {
+  std::string out;
+  while (!parts_.empty() && out.size() < joined_bytes_min) {
     auto piece = co_await parts_.front()->next();
-    if (piece.has_error() || !piece->empty()) {
+    if (piece.has_error()) {
       co_return piece;
     }
-    parts_.pop_front();
+    if (piece->empty()) {
+      parts_.pop_front();
+    }
+    out.empty() ? out.swap(*piece) : void(out += *piece);
   }
-  co_return std::string{};
+  co_return out;
 }
 
 asio::awaitable<answer<std::string>> bytes_source::next() {
@@ -48,20 +68,34 @@ asio::awaitable<answer<std::string>> bytes_source::next() {
   co_return out;
 }
 
-asio::awaitable<answer<frame<proto::EventPage>>> read_events(exchange& x, uuid operation,
-                                                             std::uint64_t first_id) {
+asio::awaitable<answer<frame<proto::OperationRecord>>> find_operation(exchange& x, uuid id) {
+  auto request = make_frame<proto::GetOperation>([&](auto root) {
+    root.setProject(x.who.project);
+    id.to(root.initId());
+  });
+  return look_up<proto::OperationRecord>(x.server, std::move(request),
+                                         &storage::catalog::get_operation);
+}
+
+asio::awaitable<answer<frame<proto::EventPage>>>
+read_events(exchange& x, uuid operation, std::uint64_t first_id, std::uint32_t bytes_max) {
   auto request = make_frame<proto::ListEvents>([&](auto root) {
     operation.to(root.initOperation());
     root.setFirstId(first_id);
-    root.setMaxBytes(event_page_bytes);
+    root.setMaxBytes(bytes_max);
   });
+  if (bytes_max <= near_page_bytes_max) {
+    return look_up<proto::EventPage>(x.server, std::move(request), &storage::catalog::list_events);
+  }
   return x.read<proto::EventPage>(x.inside().catalog, std::move(request));
 }
 
+output_source::output_source(exchange& x, output_range range)
+    : exchange_{x}, range_{range}, next_id_{range.first_id}, page_bytes_{first_page_bytes} {
+  // nop
+}
+
 void output_source::append(std::string& out, proto::EventPage::Reader page) {
-  if (page.getEvents().size() == 0) {
-    has_ended_ = true;
-  }
   for (auto event : page.getEvents()) {
     if (event.getId() >= range_.end_id) {
       has_ended_ = true;
@@ -69,11 +103,12 @@ void output_source::append(std::string& out, proto::EventPage::Reader page) {
     }
     next_id_ = event.getId() + 1;
     bool is_wanted = range_.is_stderr ? event.isStderr() : event.isStdout();
-    if (event.getSpid() == 1 && is_wanted) {
+    if (event.getSpid() == range_.spid && is_wanted) {
       auto data = view(range_.is_stderr ? event.getStderr() : event.getStdout());
       range_.is_plain ? append_json_escaped(out, data) : encoder_.append(out, data);
     }
   }
+  has_ended_ = has_ended_ || page.getEvents().size() == 0 || next_id_ >= range_.end_id;
 }
 
 asio::awaitable<answer<std::string>> output_source::next() {
@@ -83,12 +118,13 @@ asio::awaitable<answer<std::string>> output_source::next() {
   }
   // A page may hold nothing of this stream: an empty piece would mean the end.
   while (!has_ended_ && (out.empty() || out == "\"")) {
-    auto page = co_await read_events(exchange_, range_.operation, next_id_);
+    auto page = co_await read_events(exchange_, range_.operation, next_id_, page_bytes_);
     if (page.has_error()) {
       co_return page.error();
     }
     auto events = page->view();
     append(out, *events);
+    page_bytes_ = later_page_bytes;
     if (has_ended_) {
       encoder_.finish(out);
       out += '"';

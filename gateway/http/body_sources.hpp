@@ -25,7 +25,17 @@ private:
   std::string text_;
 };
 
-/// One source after the other.
+/// Bytes that are part of the program.
+class constant_source : public body_source {
+public:
+  explicit constant_source(std::string_view bytes) : bytes_{bytes} {}
+  asio::awaitable<answer<std::string>> next() override;
+
+private:
+  std::string_view bytes_;
+};
+
+/// One source after the other, as bytes.
 class sequence_source : public body_source {
 public:
   void add(std::unique_ptr<body_source> part) {
@@ -54,19 +64,24 @@ private:
   base64_encoder encoder_;
 };
 
+/// The spid of a run's command; the processes beside it have larger ones.
+inline constexpr std::uint32_t main_spid = 1;
+
 /// Which of an operation's recorded output to read.
 struct output_range {
   uuid operation;
+  std::uint32_t spid = main_spid;
   bool is_stderr = false;
   bool is_plain = true;
+  std::uint64_t first_id = 0;        ///< events before this one are not looked at
   std::uint64_t end_id = UINT64_MAX; ///< events from this id on are left out
 };
 
-/// A JSON string with what the main process wrote to one stream, from the event log, a page of
+/// A JSON string with what a process wrote to one stream, from the event log, a page of
 /// events at a time.
 class output_source : public body_source {
 public:
-  output_source(exchange& x, output_range range) : exchange_{x}, range_{range} {}
+  output_source(exchange& x, output_range range);
   asio::awaitable<answer<std::string>> next() override;
 
 private:
@@ -74,7 +89,8 @@ private:
 
   exchange& exchange_;
   output_range range_;
-  std::uint64_t next_id_ = 0;
+  std::uint64_t next_id_;
+  std::uint32_t page_bytes_;
   bool has_begun_ = false;
   bool has_ended_ = false;
   base64_encoder encoder_;
@@ -95,8 +111,13 @@ private:
   std::unique_ptr<sequence_source> parts_;
 };
 
-/// A page of an operation's event log.
+/// The whole record of an operation of the caller's project. 404.
+asio::awaitable<answer<frame<proto::OperationRecord>>> find_operation(exchange& x, uuid id);
+
+/// A page of an operation's event log: it ends with the event that reaches `bytes_max`. A small one
+/// is read without asking an actor.
 asio::awaitable<answer<frame<proto::EventPage>>> read_events(exchange& x, uuid operation,
-                                                             std::uint64_t first_id);
+                                                             std::uint64_t first_id,
+                                                             std::uint32_t bytes_max = 128u << 10);
 
 } // namespace coppice::gateway

@@ -1,12 +1,15 @@
 #include "gateway/http/caller.hpp"
 
+#include "gateway/http/look_up.hpp"
 #include "gateway/http/names.hpp"
 
 #include <boost/beast/core/string.hpp>
 
+#include <openssl/evp.h>
 #include <openssl/sha.h>
 
 #include <array>
+#include <memory>
 
 namespace coppice::gateway {
 namespace {
@@ -27,6 +30,16 @@ std::string_view bearer(std::string_view authorization) {
   auto last = token.find_last_not_of(' ');
   return first == std::string_view::npos ? std::string_view{}
                                          : token.substr(first, last - first + 1);
+}
+
+/// SHA256() looks for an implementation each time, which takes longer than hashing a token. All
+/// zeros, which no token has, if it fails.
+std::array<unsigned char, SHA256_DIGEST_LENGTH> sha256_of_token(std::string_view token) {
+  static const std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)> sha256{
+      EVP_MD_fetch(nullptr, "SHA256", nullptr), EVP_MD_free};
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> out{};
+  EVP_Digest(token.data(), token.size(), out.data(), nullptr, sha256.get(), nullptr);
+  return out;
 }
 
 caller owner_of(proto::TokenRecord::Reader record) {
@@ -70,13 +83,12 @@ asio::awaitable<answer<caller>> identify_token(context& server, std::string_view
   if (token.size() > token_bytes_max) {
     co_return refusal{401, "unknown or expired token"};
   }
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-  SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), digest.data());
+  const auto digest = sha256_of_token(token);
   auto request = make_frame<proto::FindToken>([&](auto root) {
     root.setSha256(capnp::Data::Reader{digest.data(), digest.size()});
   });
-  auto found = co_await ask<proto::TokenRecord>(server.actors, server.inside.catalog,
-                                                std::move(request), read_timeout);
+  auto found = co_await look_up<proto::TokenRecord>(server, std::move(request),
+                                                    &storage::catalog::find_token);
   if (found.has_error()) {
     auto why = found.error();
     if (why.status == 404 || why.status == 401) {

@@ -1,6 +1,11 @@
 #pragma once
 
 #include "gateway/gateway.hpp"
+#include "gateway/http/client_address.hpp"
+#include "gateway/http/cors.hpp"
+#include "gateway/http/file_sender.hpp"
+#include "gateway/http/process_keys.hpp"
+#include "gateway/http/tls.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -55,13 +60,21 @@ private:
 struct context {
   explicit context(services given)
       : inside{std::move(given)}, actors{inside.system},
-        json_memory{4 * inside.config.http.json_body_bytes_max} {}
+        json_memory{4 * inside.config.http.json_body_bytes_max},
+        trusted_proxies{inside.config.http.trusted_proxies}, cors{inside.config.http.cors_origins} {
+  }
 
   services inside;
   door actors;
   memory_budget json_memory; ///< four of the largest bodies at once; many of the usual ones
+  file_sender files{inside.config.state_dir / "images"};
+  memory_budget gzip_memory{64u << 20}; ///< of replies under way; others go uncompressed
+  gateway::process_keys process_keys;
+  address_list trusted_proxies;
+  cors_policy cors;
+  tls_context tls; ///< for new connections; null: plain HTTP
   std::uint64_t requests = 0;
-  bool stopping = false;
+  bool stopping = false; ///< no further requests are taken
 };
 
 } // namespace coppice::gateway

@@ -1,6 +1,7 @@
 #include "gateway/http/exchange.hpp"
 
 #include "gateway/http/json_fields.hpp"
+#include "gateway/http/request_key.hpp"
 #include "protocol/time_text.hpp"
 
 #include <charconv>
@@ -12,7 +13,8 @@ namespace {
 /// Bodies up to this size are read without asking the budget.
 constexpr std::size_t small_body_bytes = 64u << 10;
 
-/// Nothing when the text is not a whole number.
+} // namespace
+
 std::optional<std::uint64_t> parse_count(std::string_view text) {
   std::uint64_t value = 0;
   auto end = text.data() + text.size();
@@ -22,8 +24,6 @@ std::optional<std::uint64_t> parse_count(std::string_view text) {
   }
   return value;
 }
-
-} // namespace
 
 asio::awaitable<answer<boost::json::object>> exchange::read_json() {
   auto bytes_max = config().http.json_body_bytes_max;
@@ -48,6 +48,9 @@ asio::awaitable<answer<boost::json::object>> exchange::read_json() {
     if (text.size() > small_body_bytes && !memory.extend(piece->size())) {
       co_return refusal{429, "too many large requests at once"};
     }
+  }
+  if (!fields.header(idempotency_header).empty()) {
+    body_sha256 = sha256_of(text);
   }
   co_return parse_json_object(text);
 }
@@ -85,6 +88,20 @@ answer<page_query> parse_page(const query_map& query) {
     return bad_request("until must be a date, Unix seconds or an interval like 15m");
   }
   return page;
+}
+
+answer<std::uint64_t> parse_number(const query_map& query, std::string_view name,
+                                   std::uint64_t fallback, std::uint64_t most) {
+  auto text = query.find(name);
+  if (!text || text->empty()) {
+    return fallback;
+  }
+  auto number = parse_count(*text);
+  if (!number || *number > most) {
+    return bad_request(std::string{name} + " must be a whole number between 0 and " +
+                       std::to_string(most));
+  }
+  return *number;
 }
 
 answer<uuid> parse_id(const std::string& text, std::string_view what) {

@@ -23,9 +23,11 @@ struct exchange {
   bool is_head;
   const request_target& target;
   body_reader& body;
+  const request_header& fields;
   std::vector<std::string> params; ///< what the route's `{}` matched
   caller who;
   memory_budget::lease memory; ///< for the body, when it must be whole
+  std::string body_sha256;     ///< of a body that was read whole, where there is an Idempotency-Key
 
   const services& inside() const {
     return server.inside;
@@ -50,6 +52,9 @@ struct exchange {
   asio::awaitable<answer<boost::json::object>> read_json();
 };
 
+/// Nothing when the text is not a whole number.
+std::optional<std::uint64_t> parse_count(std::string_view text);
+
 /// The page that a listing asks for.
 struct page_query {
   std::uint32_t limit = 100;
@@ -70,6 +75,11 @@ void fill_page(Builder root, const page_query& page, const std::string& project)
   root.setSinceUnixNs(page.since_unix_ns);
   root.setUntilUnixNs(page.until_unix_ns);
 }
+
+/// A number of the query, or `fallback` where it is absent. 400, naming the parameter: it is none,
+/// or larger than `most`.
+answer<std::uint64_t> parse_number(const query_map& query, std::string_view name,
+                                   std::uint64_t fallback, std::uint64_t most);
 
 /// An id from the path; a malformed one names nothing that exists: 404.
 answer<uuid> parse_id(const std::string& text, std::string_view what);

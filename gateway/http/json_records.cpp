@@ -93,6 +93,8 @@ void write_stream(json_writer& json, const stream_text& stream) {
   json.end_object();
 }
 
+} // namespace
+
 void write_image_members(json_writer& json, proto::ImageRow::Reader row) {
   auto image = row.getImage();
   json.member("uuid", uuid::from(image.getId()).text());
@@ -100,8 +102,6 @@ void write_image_members(json_writer& json, proto::ImageRow::Reader row) {
   json.member("created_at", time_text(image.getCreatedAtUnixNs()));
   json.member("operation_uuid", id_text(image.getOperation()));
 }
-
-} // namespace
 
 std::string_view to_text(proto::OperationKind kind) {
   for (const auto& [value, text] : kinds) {
@@ -322,10 +322,7 @@ void write_import(json_writer& json, proto::ImportRequest::Reader request) {
   json.end_object();
 }
 
-void write_result(json_writer& json, proto::RunResult::Reader result, const stream_text& out,
-                  const stream_text& err) {
-  json.begin_object();
-  json.key("state");
+void write_state(json_writer& json, proto::RunResult::Reader result) {
   json.begin_object();
   json.member("exit_code", result.getExitCode());
   json.member("pid", result.getPid());
@@ -335,6 +332,13 @@ void write_result(json_writer& json, proto::RunResult::Reader result, const stre
   json.member("continued", false);
   json.member("stopped", false);
   json.end_object();
+}
+
+void write_result(json_writer& json, proto::RunResult::Reader result, const stream_text& out,
+                  const stream_text& err) {
+  json.begin_object();
+  json.key("state");
+  write_state(json, result);
   json.key("stdout");
   write_stream(json, out);
   json.key("stderr");

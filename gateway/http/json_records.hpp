@@ -33,6 +33,8 @@ inline std::string_view view(capnp::Data::Reader data) {
 }
 
 void write_image(json_writer& json, proto::ImageRow::Reader row);
+/// The members of an Image, without the braces.
+void write_image_members(json_writer& json, proto::ImageRow::Reader row);
 
 /// The same and what it takes: ours, so it is not in rows that clients of others may read strictly.
 void write_image_details(json_writer& json, proto::ImageRow::Reader row);
@@ -55,6 +57,9 @@ bool echoes_base64(proto::RunRequest::Reader request);
 
 /// An import request as metadata; the password is never shown.
 void write_import(json_writer& json, proto::ImportRequest::Reader request);
+
+/// How a process runs or ended: the `state` of an InstanceResult.
+void write_state(json_writer& json, proto::RunResult::Reader result);
 
 /// One output stream of an InstanceResult.
 struct stream_text {

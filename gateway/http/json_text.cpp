@@ -1,5 +1,6 @@
 #include "gateway/http/json_text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -48,6 +49,20 @@ std::size_t character_bytes(std::string_view text) {
   return 0;
 }
 
+/// Which bytes stand for themselves in a string, whatever is around them.
+constexpr std::array<bool, 256> make_literals() {
+  std::array<bool, 256> out{};
+  for (std::size_t c = 0x20; c < 0x80; ++c) {
+    out[c] = c != '"' && c != '\\';
+  }
+  return out;
+}
+constexpr auto literals = make_literals();
+
+bool is_literal(char c) {
+  return literals[static_cast<unsigned char>(c)];
+}
+
 void append_control(std::string& out, unsigned char c) {
   switch (c) {
   case '\n':
@@ -92,26 +107,41 @@ void append_group(std::string& out, unsigned a, unsigned b, unsigned c) {
 } // namespace
 
 void append_json_escaped(std::string& out, std::string_view text) {
-  while (!text.empty()) {
-    auto c = static_cast<unsigned char>(text.front());
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += static_cast<char>(c);
-      text.remove_prefix(1);
+  std::size_t pending = 0; // where what goes out as it is begins
+  for (std::size_t at = 0; at < text.size();) {
+    const auto c = static_cast<unsigned char>(text[at]);
+    const auto bytes = is_literal(text[at]) ? std::size_t{1}
+                       : c < 0x80           ? std::size_t{0}
+                                            : character_bytes(text.substr(at));
+    if (bytes > 0) {
+      at += bytes;
+      continue;
+    }
+    out += text.substr(pending, at - pending);
+    if (c >= 0x80) {
+      out += replacement;
     } else if (c < 0x20) {
       append_control(out, c);
-      text.remove_prefix(1);
-    } else if (auto n = character_bytes(text); n > 0) {
-      out += text.substr(0, n);
-      text.remove_prefix(n);
     } else {
-      out += replacement;
-      text.remove_prefix(1);
+      out += '\\';
+      out += static_cast<char>(c);
     }
+    pending = ++at;
   }
+  out += text.substr(pending);
 }
 
 void append_json_string(std::string& out, std::string_view text) {
+  // Most are short names: in one go.
+  std::array<char, 64> quoted;
+  const bool is_short = text.size() <= quoted.size() - 2;
+  if (is_short && std::all_of(text.begin(), text.end(), is_literal)) {
+    quoted[0] = '"';
+    text.copy(quoted.data() + 1, text.size());
+    quoted[text.size() + 1] = '"';
+    out.append(quoted.data(), text.size() + 2);
+    return;
+  }
   out += '"';
   append_json_escaped(out, text);
   out += '"';
@@ -122,6 +152,17 @@ bool is_plain(std::string_view bytes) {
     if ((c < 32 || c > 126) && c != '\t' && c != '\n' && c != '\r') {
       return false;
     }
+  }
+  return true;
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const auto bytes = character_bytes(text);
+    if (bytes == 0) {
+      return false;
+    }
+    text.remove_prefix(bytes);
   }
   return true;
 }
@@ -245,7 +286,7 @@ void json_writer::value(double number) {
   if (!std::isfinite(number)) {
     number = 0.0;
   }
-  std::array<char, 400> text{};
+  std::array<char, 400> text;
   auto end =
       std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed).ptr;
   std::string_view digits{text.data(), static_cast<std::size_t>(end - text.data())};

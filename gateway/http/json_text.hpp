@@ -24,6 +24,9 @@ void append_json_escaped(std::string& out, std::string_view text);
 /// everything else as base64.
 bool is_plain(std::string_view bytes);
 
+/// Whether the text is whole characters of UTF-8.
+bool is_utf8(std::string_view text);
+
 /// Base64 of a stream of pieces: the value of the whole, whatever the borders.
 class base64_encoder {
 public:
@@ -41,6 +44,11 @@ std::optional<std::string> base64_decode(std::string_view text);
 /// Commas, quotes and colons in the right places.
 class json_writer {
 public:
+  /// Room for so much, made at once.
+  void reserve(std::size_t bytes) {
+    out_.reserve(bytes);
+  }
+
   void begin_object();
   void end_object();
   void begin_array();

@@ -3,6 +3,25 @@
 #include "gateway/http/json_text.hpp"
 
 namespace coppice::gateway {
+
+std::uint64_t body_piece::size() const {
+  std::uint64_t out = bytes.size();
+  for (const auto& part : parts) {
+    out += part.bytes.size() + part.range.bytes;
+  }
+  return out;
+}
+
+asio::awaitable<answer<body_piece>> body_source::next_piece() {
+  auto bytes = co_await next();
+  if (bytes.has_error()) {
+    co_return bytes.error();
+  }
+  body_piece out;
+  out.bytes = std::move(*bytes);
+  co_return out;
+}
+
 reply::reply(const refusal& r) : status{r.status} {
   json_writer json;
   json.begin_object();
@@ -10,7 +29,7 @@ reply::reply(const refusal& r) : status{r.status} {
   json.member("status", r.status);
   json.end_object();
   body = json.take();
-  if (status == 429 || status == 503) {
+  if (status == 425 || status == 429 || status == 503) {
     headers.emplace_back("Retry-After", "1");
   }
   if (status == 401) {

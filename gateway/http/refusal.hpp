@@ -17,6 +17,7 @@ struct refusal {
 
   unsigned status = 500;
   std::string text;
+  bool may_be_done = false; ///< nobody knows whether what was asked for was carried out
 };
 
 [[noreturn]] inline void throw_exception_from_error(const refusal& r,

@@ -9,6 +9,10 @@ namespace {
 
 constexpr route table[] = {
     {"GET", "/healthz", get_health, 0, audience::anyone},
+    {"GET", "/openapi.yaml", get_asset, 0, audience::anyone},
+    {"GET", "/docs", get_asset, 0, audience::anyone},
+    {"GET", "/docs/{}", get_asset, 0, audience::anyone},
+    {"GET", "/readyz", get_ready, 0, audience::anyone},
     {"GET", "/metrics", get_metrics, 0, audience::observers},
     {"POST", "/admin/import", post_admin_import, may_import, audience::operators},
 
@@ -18,8 +22,13 @@ constexpr route table[] = {
     {"GET", "/v1/images", get_images, may_list},
     {"GET", "/v1/images/{}", get_image, may_list},
     {"DELETE", "/v1/images/{}", delete_image, may_delete_image},
+    {"GET", "/v1/images/{}/ancestors", get_image_ancestors, may_list},
+    {"GET", "/v1/images/{}/children", get_image_children, may_list},
+    {"GET", "/v1/images/{}/tree", get_image_tree, may_list},
     {"PATCH", "/v1/images/{}/tag", patch_tag, may_set_image_tag},
     {"DELETE", "/v1/images/{}/tag", delete_tag, may_set_image_tag},
+
+    {"GET", "/v1/images/{}/diff/{}", get_image_diff, may_list},
 
     {"POST", "/v1/files", post_file, may_spawn | may_spawn_disposable},
     {"GET", "/v1/files", get_files, may_list},
@@ -30,6 +39,15 @@ constexpr route table[] = {
     {"GET", "/v1/operations", get_operations, may_list},
     {"GET", "/v1/operations/{}", get_operation, may_list},
     {"DELETE", "/v1/operations/{}", delete_operation, may_cancel},
+    {"GET", "/v1/operations/{}/events", get_operation_events, may_list},
+
+    {"GET", "/v1/operations/{}/subprocesses", get_subprocesses, may_list},
+    {"POST", "/v1/operations/{}/subprocesses", post_subprocess, may_spawn | may_spawn_disposable},
+    {"GET", "/v1/operations/{}/subprocesses/{}", get_subprocess, may_list},
+    {"DELETE", "/v1/operations/{}/subprocesses/{}", delete_subprocess,
+     may_cancel | may_spawn | may_spawn_disposable},
+    {"POST", "/v1/operations/{}/subprocesses/{}/stdin", post_stdin,
+     may_spawn | may_spawn_disposable},
 
     {"GET", "/v1/inspect", redirect_inspect, may_list},
     {"GET", "/v1/inspect/", get_inspect_tag, may_list},
@@ -37,6 +55,8 @@ constexpr route table[] = {
     {"GET", "/v1/inspect/{}/", get_inspect_image, may_list},
     {"GET", "/v1/inspect/{}/list", get_inspect_list, may_list},
     {"GET", "/v1/inspect/{}/download", get_inspect_download, may_list},
+    {"GET", "/v1/inspect/{}/archive", get_inspect_archive, may_list},
+    {"GET", "/v1/inspect/{}/grep", get_inspect_grep, may_list},
 };
 
 /// What the `{}` of the pattern stand for; nothing when the address is another.

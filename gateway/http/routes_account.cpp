@@ -25,6 +25,17 @@ asio::awaitable<reply> get_health(exchange&) {
   co_return reply{200, R"({"status":"ok"})"};
 }
 
+asio::awaitable<reply> get_ready(exchange& x) {
+  // A server that answers has its store open; what may be missing is a way to run anything.
+  if (x.server.stopping) {
+    co_return reply{refusal{503, "the server is stopping"}};
+  }
+  if (!x.inside().capacity->is_exact()) {
+    co_return reply{refusal{503, "the accelerator is being chosen; try again"}};
+  }
+  co_return reply{200, R"({"status":"ready"})"};
+}
+
 asio::awaitable<reply> get_metrics(exchange& x) {
   reply out{200, x.inside().metrics->text()};
   out.content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,4 +1,5 @@
 #include "gateway/http/json_records.hpp"
+#include "gateway/http/request_key.hpp"
 #include "gateway/http/routes.hpp"
 #include "protocol/limits.hpp"
 
@@ -103,12 +104,21 @@ asio::awaitable<reply> file_reply(exchange& x, std::string sha256, uuid id) {
 } // namespace
 
 asio::awaitable<reply> post_file(exchange& x) {
+  if (auto key = key_of(x, {}); key.has_error()) {
+    co_return reply{key.error()}; // before the body is taken
+  }
   auto stored = co_await store_body(x);
   if (stored.has_error()) {
     co_return reply{stored.error()};
   }
   auto blob = stored->view();
+  // The bytes are kept by their digest: sent again they are the same file, whatever the key says.
+  auto key = key_of(x, view(blob->getSha256()));
+  if (key.has_error()) {
+    co_return reply{key.error()};
+  }
   auto put = make_frame<proto::PutFile>([&](auto root) {
+    key->to(root.initKey());
     auto record = root.initRecord();
     uuid::random().to(record.initId());
     record.setProject(x.who.project);

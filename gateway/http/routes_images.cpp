@@ -1,6 +1,7 @@
 #include "gateway/http/json_fields.hpp"
 #include "gateway/http/json_records.hpp"
 #include "gateway/http/names.hpp"
+#include "gateway/http/request_key.hpp"
 #include "gateway/http/routes.hpp"
 
 #include <algorithm>
@@ -78,9 +79,33 @@ answer<import_order> parse_import_order(const boost::json::object& body, const s
   return order;
 }
 
+reply started_reply(proto::OperationRecord::Reader record) {
+  auto id = uuid::from(record.getId()).text();
+  json_writer json;
+  json.begin_object();
+  json.member("uuid", id);
+  json.end_object();
+  reply out{201, json.take()};
+  out.headers.emplace_back("Location", "/v1/operations/" + id);
+  return out;
+}
+
 asio::awaitable<reply> start_import(exchange& x, const import_order& order) {
+  auto key = key_of(x, x.body_sha256);
+  if (key.has_error()) {
+    co_return reply{key.error()};
+  }
+  auto earlier = co_await find_earlier(x, *key);
+  if (earlier.has_error()) {
+    co_return reply{earlier.error()};
+  }
+  if (*earlier) {
+    auto record = (*earlier)->view();
+    co_return started_reply(*record);
+  }
   auto request = make_frame<proto::StartOperation>([&](auto root) {
     root.setProject(x.who.project);
+    key->to(root.initKey());
     auto import = root.initRequest().initImport();
     import.setUrl(order.url);
     import.setUsername(order.username);
@@ -90,20 +115,12 @@ asio::awaitable<reply> start_import(exchange& x, const import_order& order) {
     import.setTimeoutSeconds(order.timeout_seconds);
     import.setOciLayout(order.oci_layout);
   });
-  auto started =
-      co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  auto started = co_await start_once(x, std::move(request), *key);
   if (started.has_error()) {
     co_return reply{started.error()};
   }
   auto record = started->view();
-  auto id = uuid::from(record->getId()).text();
-  json_writer json;
-  json.begin_object();
-  json.member("uuid", id);
-  json.end_object();
-  reply out{201, json.take()};
-  out.headers.emplace_back("Location", "/v1/operations/" + id);
-  co_return out;
+  co_return started_reply(*record);
 }
 
 reply image_reply(proto::ImageRow::Reader row) {

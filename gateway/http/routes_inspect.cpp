@@ -1,4 +1,5 @@
 #include "gateway/http/body_sources.hpp"
+#include "gateway/http/inspect_query.hpp"
 #include "gateway/http/inspect_session.hpp"
 #include "gateway/http/json_records.hpp"
 #include "gateway/http/listing_text.hpp"
@@ -8,43 +9,8 @@
 namespace coppice::gateway {
 namespace {
 
-constexpr std::size_t path_bytes_max = 4096; // PATH_MAX
-
 /// A text listing is held up to here; a longer one is read a second time.
 constexpr std::size_t held_listing_bytes_max = 256u << 10;
-
-/// The path parameter, absolute. 400: it cannot be a path.
-answer<std::string> parse_path(const exchange& x, std::string_view fallback) {
-  auto path = x.query().find("path").value_or(fallback);
-  if (path.empty()) {
-    return bad_request("path is required");
-  }
-  if (path.size() > path_bytes_max || path.find('\0') != std::string_view::npos) {
-    return bad_request("path must be at most 4096 bytes without NUL characters");
-  }
-  return path.starts_with('/') ? std::string{path} : "/" + std::string{path};
-}
-
-class download_source : public body_source {
-public:
-  explicit download_source(std::unique_ptr<inspect_session> session)
-      : session_{std::move(session)} {}
-
-  asio::awaitable<answer<std::string>> next() override {
-    if (session_->has_ended()) {
-      co_return std::string{};
-    }
-    auto chunk = co_await session_->next();
-    if (chunk.has_error()) {
-      co_return chunk.error();
-    }
-    auto content = chunk->view();
-    co_return std::string{content->isData() ? view(content->getData()) : std::string_view{}};
-  }
-
-private:
-  std::unique_ptr<inspect_session> session_;
-};
 
 /// `{"path":P,"files":[…]}`.
 class json_listing : public body_source {
@@ -69,7 +35,8 @@ public:
         for (auto entry : content->getEntries()) {
           write_file_entry(json_, entry);
         }
-      } else if (content->isEnd()) {
+      }
+      if (session_->has_ended()) {
         json_.end_array();
         json_.end_object();
       }
@@ -232,29 +199,6 @@ asio::awaitable<reply> get_inspect_list(exchange& x) {
   }
   reply out;
   out.stream = std::make_unique<json_listing>(std::move(*session), *path);
-  co_return out;
-}
-
-asio::awaitable<reply> get_inspect_download(exchange& x) {
-  auto id = parse_id(x.params[0], "image");
-  if (id.has_error()) {
-    co_return reply{id.error()};
-  }
-  auto path = parse_path(x, {});
-  if (path.has_error()) {
-    co_return reply{path.error()};
-  }
-  auto verb = x.is_head ? proto::InspectVerb::STAT : proto::InspectVerb::DOWNLOAD;
-  auto session = co_await inspect_session::open(x, *id, verb, *path);
-  if (session.has_error()) {
-    co_return reply{session.error()};
-  }
-  reply out;
-  out.content_type = "application/octet-stream";
-  out.length = (*session)->size_bytes();
-  if (!x.is_head) {
-    out.stream = std::make_unique<download_source>(std::move(*session));
-  }
   co_return out;
 }
 

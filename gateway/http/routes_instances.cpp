@@ -2,6 +2,7 @@
 #include "gateway/http/json_fields.hpp"
 #include "gateway/http/json_records.hpp"
 #include "gateway/http/names.hpp"
+#include "gateway/http/request_key.hpp"
 #include "gateway/http/routes.hpp"
 #include "gateway/http/spawn_order.hpp"
 
@@ -70,9 +71,11 @@ asio::awaitable<answer<file_table>> resolve_files(exchange& x, const spawn_order
 }
 
 frame<proto::StartOperation> build_order(const exchange& x, const spawn_order& order,
-                                         const uuid& image, const file_table& files) {
+                                         const uuid& image, const file_table& files,
+                                         const request_key& key) {
   return make_frame<proto::StartOperation>([&](auto root) {
     root.setProject(x.who.project);
+    key.to(root.initKey());
     auto request = root.initRequest().initInstance();
     fill_run_request(order, request);
     image.to(request.initImage());
@@ -84,7 +87,7 @@ frame<proto::StartOperation> build_order(const exchange& x, const spawn_order& o
   });
 }
 
-/// The effective request of the record, and what became of it so far: nothing.
+/// The effective request of the record, as when it was accepted.
 reply started_reply(const frame<proto::OperationRecord>& started) {
   auto record = started.view();
   auto request = record->getRequest().getInstance();
@@ -98,7 +101,7 @@ reply started_reply(const frame<proto::OperationRecord>& started) {
         std::make_unique<bytes_source>(started, view(request.getStdin()), !echoes_base64(request)));
   });
   json.member("result", nullptr);
-  json.member("status", status_name(record->getStatus()));
+  json.member("status", status_name(proto::OperationStatus::PENDING));
   json.end_object();
   reply out;
   out.status = 201;
@@ -124,6 +127,18 @@ asio::awaitable<reply> post_instance(exchange& x) {
   if (!order->disposable && !x.who.may(may_spawn)) {
     co_return reply{insufficient(may_spawn | may_spawn_disposable)};
   }
+  // Before anything is resolved: tags may have moved since the same request came first.
+  auto key = key_of(x, x.body_sha256);
+  if (key.has_error()) {
+    co_return reply{key.error()};
+  }
+  auto earlier = co_await find_earlier(x, *key);
+  if (earlier.has_error()) {
+    co_return reply{earlier.error()};
+  }
+  if (*earlier) {
+    co_return started_reply(**earlier);
+  }
   auto image = co_await resolve_image(x, order->image);
   if (image.has_error()) {
     co_return reply{image.error()};
@@ -132,9 +147,9 @@ asio::awaitable<reply> post_instance(exchange& x) {
   if (files.has_error()) {
     co_return reply{files.error()};
   }
-  auto request = build_order(x, *order, uuid::from(image->view()->getImage().getId()), *files);
-  auto started =
-      co_await x.write<proto::OperationRecord>(x.inside().operations, std::move(request));
+  auto request =
+      build_order(x, *order, uuid::from(image->view()->getImage().getId()), *files, *key);
+  auto started = co_await start_once(x, std::move(request), *key);
   if (started.has_error()) {
     co_return reply{started.error()};
   }

@@ -1,5 +1,7 @@
 #include "gateway/http/body_sources.hpp"
 #include "gateway/http/json_records.hpp"
+#include "gateway/http/outcome.hpp"
+#include "gateway/http/process_survey.hpp"
 #include "gateway/http/routes.hpp"
 
 #include <optional>
@@ -7,126 +9,39 @@
 namespace coppice::gateway {
 namespace {
 
-/// What the event log says about the main process's output.
-struct output_survey {
-  std::uint64_t end_id = 0;
-  std::uint32_t pid = 0;
-  bool has_started = false;
-  struct stream {
-    bool is_plain = true;
-    bool is_truncated = false;
-  } out, err;
-};
+/// Of an answer without output; clients poll for it.
+constexpr std::size_t operation_bytes_usual = 2u << 10;
 
-void survey_event(proto::Event::Reader event, output_survey& survey) {
-  survey.end_id = event.getId() + 1;
-  if (event.getSpid() != 1) {
-    return;
-  }
-  if (event.isSpawn()) {
-    survey.has_started = true;
-    survey.pid = event.getSpawn().getPid();
-  } else if (event.isStdout()) {
-    survey.out.is_plain = survey.out.is_plain && is_plain(view(event.getStdout()));
-  } else if (event.isStderr()) {
-    survey.err.is_plain = survey.err.is_plain && is_plain(view(event.getStderr()));
-  } else if (event.isTruncated()) {
-    (event.getTruncated().getIsStderr() ? survey.err : survey.out).is_truncated = true;
-  }
-}
-
-/// Reads the log so far: an encoding must be chosen before the first byte is sent.
-asio::awaitable<answer<output_survey>> survey_output(exchange& x, uuid operation) {
-  output_survey survey;
-  for (;;) {
-    auto page = co_await read_events(x, operation, survey.end_id);
-    if (page.has_error()) {
-      co_return page.error();
-    }
-    auto events = page->view();
-    if (events->getEvents().size() == 0) {
-      co_return survey;
-    }
-    for (auto event : events->getEvents()) {
-      survey_event(event, survey);
-    }
-  }
-}
-
-/// Writes the result of a process whose output is described by `survey`.
-void write_live_result(json_body& body, exchange& x, const uuid& operation,
-                       proto::RunResult::Reader result, const output_survey& survey) {
-  auto stream = [&](bool is_stderr) {
-    const auto& found = is_stderr ? survey.err : survey.out;
-    output_range range{operation, is_stderr, found.is_plain, survey.end_id};
-    return stream_text{found.is_plain, found.is_truncated, [&body, &x, range] {
-                         body.add_value(std::make_unique<output_source>(x, range));
-                       }};
-  };
-  write_result(body.json, result, stream(false), stream(true));
-}
-
-/// Writes a result whose event log is not kept: the record has the first bytes of its streams.
-void write_trimmed_result(json_body& body, const frame<proto::OperationRecord>& operation,
-                          proto::OperationRecord::Reader record) {
-  auto result = record.getResult();
-  auto stream = [&](proto::StreamSummary::Reader summary, capnp::Data::Reader head) {
-    return stream_text{summary.getPlain(), summary.getTotalBytes() > head.size(),
-                       [&body, operation, head, is_plain = summary.getPlain()] {
-                         body.add_value(
-                             std::make_unique<bytes_source>(operation, view(head), is_plain));
-                       }};
-  };
-  write_result(body.json, result, stream(result.getStdout(), record.getStdoutHead()),
-               stream(result.getStderr(), record.getStderrHead()));
-}
-
-/// Writes the result of a process that has ended: the record knows its streams.
-void write_final_result(json_body& body, exchange& x, proto::OperationRecord::Reader record) {
-  auto result = record.getResult();
-  auto stream = [&](bool is_stderr) {
-    auto summary = is_stderr ? result.getStderr() : result.getStdout();
-    output_range range{uuid::from(record.getId()), is_stderr, summary.getPlain(), UINT64_MAX};
-    bool is_empty = summary.getKeptBytes() == 0;
-    return stream_text{summary.getPlain(), summary.getTotalBytes() > summary.getKeptBytes(),
-                       [&body, &x, range, is_empty] {
-                         if (is_empty) {
-                           body.json.value("");
-                         } else {
-                           body.add_value(std::make_unique<output_source>(x, range));
-                         }
-                       }};
-  };
-  write_result(body.json, result, stream(false), stream(true));
-}
+/// Up to here standard input is written at once.
+constexpr std::size_t stdin_bytes_small = 4u << 10;
 
 void write_instance_metadata(json_body& body, exchange& x,
                              const frame<proto::OperationRecord>& operation,
-                             proto::OperationRecord::Reader record, const output_survey* survey) {
+                             proto::OperationRecord::Reader record, const process_survey* survey) {
   auto request = record.getRequest().getInstance();
   auto& json = body.json;
   json.begin_object();
   write_run_members(json, request, [&] {
-    body.add_value(std::make_unique<bytes_source>(operation, view(request.getStdin()),
-                                                  !echoes_base64(request)));
+    const auto text = view(request.getStdin());
+    const bool is_text = !echoes_base64(request);
+    if (is_text && text.size() <= stdin_bytes_small) {
+      json.value(text);
+    } else {
+      body.add_value(std::make_unique<bytes_source>(operation, text, is_text));
+    }
   });
   json.key("result");
-  if (record.getHasResult() && record.getEventsTrimmed()) {
-    write_trimmed_result(body, operation, record);
-  } else if (record.getHasResult()) {
-    write_final_result(body, x, record);
+  if (record.getHasResult()) {
+    write_recorded_result(body, x, operation, record);
   } else if (survey && survey->has_started) {
-    capnp::MallocMessageBuilder message;
-    auto running = message.initRoot<proto::RunResult>();
-    running.setPid(survey->pid);
-    write_live_result(body, x, uuid::from(record.getId()), running.asReader(), *survey);
+    write_surveyed_result(body, x, uuid::from(record.getId()), main_spid, *survey);
   } else {
     json.value(nullptr);
   }
   json.end_object();
 }
 
-void write_outcome(json_writer& json, proto::OperationRecord::Reader record) {
+void write_product(json_writer& json, proto::OperationRecord::Reader record) {
   if (record.getStatus() != proto::OperationStatus::SUCCESS) {
     json.value(nullptr);
     return;
@@ -183,7 +98,7 @@ void write_queue(json_writer& json, proto::QueuePlace::Reader place) {
 
 /// What only the live parts of the server know of an operation.
 struct live_view {
-  output_survey output;
+  process_survey output;
   std::optional<frame<proto::QueuePlace>> place; ///< while it waits for a slot
 };
 
@@ -192,6 +107,7 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
   auto record = operation.view();
   json_body body;
   auto& json = body.json;
+  json.reserve(operation_bytes_usual);
   json.begin_object();
   write_summary_members(json, *record);
   json.key("metadata");
@@ -201,7 +117,11 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
     write_import(json, record->getRequest().getImport());
   }
   json.key("result");
-  write_outcome(json, *record);
+  write_product(json, *record);
+  // Ours, beside the contract.
+  const auto outcome = outcome_of(*record);
+  json.member("outcome", outcome ? std::optional{outcome->name} : std::nullopt);
+  json.member("retryable", outcome && outcome->is_retryable);
   if (record->getRequest().isInstance() && record->getHasResult()) {
     json.key("metrics");
     write_metrics(json, record->getPhases());
@@ -217,14 +137,6 @@ reply operation_reply(exchange& x, const frame<proto::OperationRecord>& operatio
   }
   body.finish(out);
   return out;
-}
-
-asio::awaitable<answer<frame<proto::OperationRecord>>> find_operation(exchange& x, uuid id) {
-  auto request = make_frame<proto::GetOperation>([&](auto root) {
-    root.setProject(x.who.project);
-    id.to(root.initId());
-  });
-  return x.read<proto::OperationRecord>(x.inside().catalog, std::move(request));
 }
 
 /// The status and kind filters of a listing. 400 for names that are none.
@@ -303,7 +215,7 @@ asio::awaitable<reply> get_operation(exchange& x) {
     co_return reply{again.error()};
   }
   live_view live;
-  auto survey = co_await survey_output(x, *id);
+  auto survey = co_await survey_process(x, *id, main_spid);
   if (survey.has_error()) {
     co_return reply{survey.error()};
   }

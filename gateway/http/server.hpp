@@ -4,6 +4,8 @@
 #include "gateway/gateway.hpp"
 #include "protocol/result.hpp"
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -26,8 +28,9 @@ struct http_options {
 /// Problem: clients are slow, hostile or gone; the inside is actors that must not wait for them.
 /// One thread runs all connections as coroutines; each connection answers its requests in order,
 /// holds a bounded piece of any body, and asks the inside through a `door`.
-/// Guarantee: no wait on a client is without limit; at most `connections_max` connections; on the
-/// admin socket only root and the server's own user are heard, without a token.
+/// Guarantee: no wait on a client is without limit; at most `connections_max` connections, of these
+/// `connections_address_max` from one address; on the admin socket only root and the server's own
+/// user are heard, without a token.
 /// Owner: the daemon's main, which stops it before the actors.
 class http_server {
 public:
@@ -41,6 +44,15 @@ public:
 
   /// The TCP port; 0 without TCP.
   std::uint16_t port() const;
+
+  /// Reads the certificate and its key again, for connections that come from now on. A failure says
+  /// what is wrong with them and leaves the ones in use. Any thread.
+  result<void> reload_tls();
+
+  /// Before `stop`: accepts no more from clients, lets go who waits for nothing, ends live streams,
+  /// and answers what is under way, for at most `limit`. The admin socket is still heard. Gives how
+  /// many connections were still busy then.
+  std::size_t drain(std::chrono::milliseconds limit);
 
   /// Accepts no more; what is under way is answered (503 where it needs the inside) or cut after a
   /// short grace. Blocks until all is over. A second call does nothing.

@@ -1,8 +1,6 @@
 #include "gateway/http/spawn_order.hpp"
 
 #include "gateway/http/json_fields.hpp"
-#include "gateway/http/json_text.hpp"
-#include "protocol/limits.hpp"
 
 #include <boost/json/value.hpp>
 
@@ -14,97 +12,6 @@ namespace coppice::gateway {
 namespace {
 
 namespace json = boost::json;
-
-constexpr std::int64_t id_max = 4294967294; // 2^32 - 1 means "unchanged" to the kernel
-
-/// C strings are what the guest's kernel takes.
-bool has_nul(std::string_view text) {
-  return text.find('\0') != std::string_view::npos;
-}
-
-std::string read_text(json_fields& fields, std::string_view name, std::size_t bytes_max) {
-  auto text = fields.text(name).value_or(std::string{});
-  if (has_nul(text)) {
-    fields.refuse_field(name, "must not contain a NUL character");
-  }
-  if (text.size() > bytes_max) {
-    fields.refuse_field(name, "must not be longer than " + std::to_string(bytes_max) + " bytes");
-  }
-  return text;
-}
-
-std::optional<std::uint32_t> read_id(json_fields& fields, std::string_view name) {
-  auto id = fields.integer(name, 0, id_max);
-  return id ? std::optional{static_cast<std::uint32_t>(*id)} : std::nullopt;
-}
-
-void read_args(json_fields& fields, spawn_order& order) {
-  const auto* args = fields.array("args");
-  if (!args) {
-    return;
-  }
-  if (args->size() > arguments_max) {
-    return fields.refuse_field("args", "must not be more than " + std::to_string(arguments_max));
-  }
-  for (const auto& item : *args) {
-    const auto* text = item.if_string();
-    if (!text || has_nul({text->data(), text->size()})) {
-      return fields.refuse_field("args", "must be strings without NUL characters");
-    }
-    order.args.emplace_back(text->data(), text->size());
-  }
-}
-
-void read_env(json_fields& fields, spawn_order& order) {
-  const auto* env = fields.object("env");
-  if (!env) {
-    return;
-  }
-  if (env->size() > variables_max) {
-    return fields.refuse_field("env", "must not be more than " + std::to_string(variables_max));
-  }
-  for (const auto& item : *env) {
-    std::string name{item.key().data(), item.key().size()};
-    if (item.value().is_null()) {
-      continue;
-    }
-    if (name.empty() || name.find('=') != std::string::npos || has_nul(name)) {
-      return fields.refuse_field("env", "has a name that is empty or contains = or NUL");
-    }
-    const auto* value = item.value().if_string();
-    if (!value || has_nul({value->data(), value->size()})) {
-      return fields.refuse_field("env." + name, "must be a string without NUL characters");
-    }
-    order.env.emplace_back(std::move(name), std::string{value->data(), value->size()});
-  }
-}
-
-void read_stdin(json_fields& fields, spawn_order& order) {
-  const auto* object = fields.object("stdin");
-  if (!object) {
-    return;
-  }
-  auto inner = fields.inside("stdin", *object);
-  auto value = inner.text("value").value_or(std::string{});
-  auto encoding = inner.text("encoding").value_or("ascii");
-  order.stdin_close = inner.flag("close").value_or(true);
-  if (encoding == "base64") {
-    auto bytes = base64_decode(value);
-    if (!bytes) {
-      return inner.refuse_field("value", "is not base64");
-    }
-    order.stdin_bytes = std::move(*bytes);
-    order.stdin_is_base64 = true;
-  } else if (encoding == "ascii") {
-    order.stdin_bytes = std::move(value);
-  } else {
-    return inner.refuse_field("encoding", "must be ascii or base64");
-  }
-  if (order.stdin_bytes.size() > limits::stdin_bytes_max) {
-    inner.refuse_field("value", "must not be longer than " +
-                                    std::to_string(limits::stdin_bytes_max) + " bytes");
-  }
-}
 
 /// "0644", "644", "0o644", "0o100644", or a number that is the bits themselves.
 std::optional<std::uint32_t> parse_mode(const json::value& value) {
@@ -228,23 +135,13 @@ void read_resources(json_fields& fields, const spawn_limits& limits, spawn_order
       order.layer_bytes_max = std::min(static_cast<std::uint64_t>(*bytes), limits.layer_bytes_max);
     }
   }
-  // "networking" is accepted whatever its value: there is no network to be had.
 }
 
-void read_process(json_fields& fields, spawn_order& order) {
-  if (!fields.any("command")) {
-    fields.refuse_field("command", "is required");
+/// Whatever it says there is no network to be had; only what cannot be meant is refused.
+void check_networking(json_fields& fields) {
+  if (const auto* object = fields.object("networking")) {
+    static_cast<void>(fields.inside("networking", *object).flag("enabled"));
   }
-  order.command = read_text(fields, "command", text_bytes_max);
-  order.shell = fields.flag("shell").value_or(false);
-  if (order.command.empty() && !order.shell) {
-    fields.refuse_field("command", "must not be empty without shell");
-  }
-  read_args(fields, order);
-  read_env(fields, order);
-  order.cwd = read_text(fields, "cwd", path_bytes_max);
-  order.uid = read_id(fields, "uid");
-  order.gid = read_id(fields, "gid");
 }
 
 void read_hostname(json_fields& fields, spawn_order& order) {
@@ -257,22 +154,12 @@ void read_hostname(json_fields& fields, spawn_order& order) {
   }
 }
 
-std::size_t text_bytes(const spawn_order& order) {
-  auto total = order.command.size() + order.cwd.size();
-  for (const auto& arg : order.args) {
-    total += arg.size();
-  }
-  for (const auto& [name, value] : order.env) {
-    total += name.size() + value.size();
-  }
+std::size_t all_text_bytes(const spawn_order& order) {
+  auto total = text_bytes(order);
   for (const auto& file : order.files) {
     total += file.path.size();
   }
   return total;
-}
-
-void set_data(capnp::Data::Builder out, std::string_view bytes) {
-  std::copy(bytes.begin(), bytes.end(), out.begin());
 }
 
 } // namespace
@@ -280,7 +167,7 @@ void set_data(capnp::Data::Builder out, std::string_view bytes) {
 answer<spawn_order> parse_spawn_order(const json::object& body, const spawn_limits& limits) {
   json_fields fields{body};
   spawn_order order;
-  read_process(fields, order);
+  static_cast<process_order&>(order) = read_process(fields);
   order.image = read_text(fields, "image", 512);
   if (order.image.empty()) {
     fields.refuse_field("image", "is required: a UUID or tag:NAME");
@@ -288,22 +175,20 @@ answer<spawn_order> parse_spawn_order(const json::object& body, const spawn_limi
   order.preserve_env = fields.flag("preserve_env").value_or(false);
   order.disposable = fields.flag("disposable").value_or(false);
   read_hostname(fields, order);
-  read_stdin(fields, order);
+  order.stdin = read_stdin(fields);
   order.timeout_seconds = static_cast<std::uint32_t>(
       fields.integer("timeout", 1, limits.timeout_seconds_max)
           .value_or(std::min(limits.timeout_seconds_default, limits.timeout_seconds_max)));
-  order.truncate_output_at = static_cast<std::uint64_t>(
-      fields.integer("truncate_output_at", 0, std::int64_t{coppice::limits::output_kept_bytes_max})
-          .value_or(std::int64_t{coppice::limits::output_kept_bytes_default}));
   read_files(fields, order);
   read_resources(fields, limits, order);
+  check_networking(fields);
   read_machine(fields, limits, order);
   order.priority = static_cast<std::int32_t>(
       fields.integer("priority", -priority_max, priority_max).value_or(0));
   if (fields.failed()) {
     return fields.error();
   }
-  if (text_bytes(order) > text_bytes_max) {
+  if (all_text_bytes(order) > text_bytes_max) {
     return bad_request("command, args, env and paths together must not be longer than " +
                        std::to_string(text_bytes_max) + " bytes; upload a file instead");
   }
@@ -311,31 +196,14 @@ answer<spawn_order> parse_spawn_order(const json::object& body, const spawn_limi
 }
 
 void fill_run_request(const spawn_order& order, proto::RunRequest::Builder out) {
-  auto process = out.initProcess();
-  process.setCommand(order.command);
-  auto args = process.initArgs(static_cast<capnp::uint>(order.args.size()));
-  for (capnp::uint i = 0; i < args.size(); ++i) {
-    args.set(i, order.args[i]);
-  }
-  process.setShell(order.shell);
-  auto env = process.initEnv(static_cast<capnp::uint>(order.env.size()));
-  for (capnp::uint i = 0; i < env.size(); ++i) {
-    env[i].setName(order.env[i].first);
-    env[i].setValue(order.env[i].second);
-  }
-  process.setCwd(order.cwd);
-  process.setUid(order.uid.value_or(0));
-  process.setGid(order.gid.value_or(0));
-  process.setHasUid(order.uid.has_value());
-  process.setHasGid(order.gid.has_value());
-  process.setTruncateOutputAtBytes(order.truncate_output_at);
+  fill_process(order, out.initProcess());
   out.setImageReference(order.image);
   out.setDisposable(order.disposable);
   out.setHostname(order.hostname);
   out.setPreserveEnv(order.preserve_env);
-  set_data(out.initStdin(static_cast<capnp::uint>(order.stdin_bytes.size())), order.stdin_bytes);
-  out.setStdinIsBase64(order.stdin_is_base64);
-  out.setStdinClose(order.stdin_close);
+  out.setStdin(data_of(order.stdin.bytes));
+  out.setStdinIsBase64(order.stdin.is_base64);
+  out.setStdinClose(order.stdin.close);
   out.setTimeoutSeconds(order.timeout_seconds);
   out.setMaxLayerBytes(order.layer_bytes_max);
   out.setCpus(order.machine.cpus);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/machine_class.hpp"
+#include "gateway/http/process_order.hpp"
 #include "gateway/http/refusal.hpp"
 #include "protocol/types.capnp.h"
 #include "protocol/uuid.hpp"
@@ -16,13 +17,7 @@
 /// The body of `POST /instances`: checked, and with every default filled in.
 namespace coppice::gateway {
 
-/// Limits on one request, so that the order to the guest fits one frame of its channel
-/// (limits::channel_frame_bytes_max): the texts together, and what their lists add.
-inline constexpr std::size_t arguments_max = 4096;
-inline constexpr std::size_t variables_max = 4096;
-inline constexpr std::size_t files_max = 1024;
-inline constexpr std::size_t text_bytes_max = 1u << 20;
-inline constexpr std::size_t path_bytes_max = 4096;   ///< PATH_MAX
+inline constexpr std::size_t files_max = 1024;        ///< as in process_order.hpp
 inline constexpr std::size_t hostname_bytes_max = 64; ///< HOST_NAME_MAX
 inline constexpr std::int32_t priority_max = 10;      ///< and as much below zero
 
@@ -34,22 +29,11 @@ struct file_order {
   std::uint32_t mode = 0644;
 };
 
-struct spawn_order {
-  std::string command;
+struct spawn_order : process_order {
   std::string image; ///< as the client wrote it
-  std::vector<std::string> args;
-  bool shell = false;
-  std::vector<std::pair<std::string, std::string>> env;
   bool preserve_env = false;
-  std::string cwd; ///< empty: the image's
-  std::optional<std::uint32_t> uid;
-  std::optional<std::uint32_t> gid;
   std::string hostname = "linuxkit";
-  std::string stdin_bytes;
-  bool stdin_is_base64 = false;
-  bool stdin_close = true;
   std::uint32_t timeout_seconds = 60;
-  std::uint64_t truncate_output_at = 0;
   bool disposable = false;
   std::vector<file_order> files;
   std::uint64_t layer_bytes_max = 0;

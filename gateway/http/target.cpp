@@ -50,6 +50,16 @@ query_map parse_query(std::string_view text) {
 
 } // namespace
 
+std::vector<std::string> query_map::all(std::string_view name) const {
+  std::vector<std::string> out;
+  for (const auto& [key, value] : entries_) {
+    if (key == name) {
+      out.push_back(value);
+    }
+  }
+  return out;
+}
+
 std::optional<std::string_view> query_map::find(std::string_view name) const {
   for (const auto& [key, value] : entries_) {
     if (key == name) {

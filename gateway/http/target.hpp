@@ -22,6 +22,9 @@ public:
   /// The first value of that name; none when it is absent.
   std::optional<std::string_view> find(std::string_view name) const;
 
+  /// All values of that name, in order.
+  std::vector<std::string> all(std::string_view name) const;
+
   /// A flag: present and empty, `1` or `true` switch it on; absent, `0` or `false` do not.
   /// Anything else is refused.
   answer<bool> flag(std::string_view name) const;

@@ -197,10 +197,10 @@ void engine::attach(const branch& what, answer<void> then) {
   });
 }
 
-void engine::seal(const uuid& overlay, answer<sealed_image> then) {
+void engine::seal(const uuid& overlay, answer<sealed_image> then, unchanged_disk unchanged) {
   auto& lane = impl_->of_overlay(overlay, true);
-  lane.thread->post([&lane, overlay, then = std::move(then)]() mutable {
-    storage::start(lane.work->seal(overlay), std::move(then));
+  lane.thread->post([&lane, overlay, then = std::move(then), unchanged]() mutable {
+    storage::start(lane.work->seal(overlay, unchanged), std::move(then));
   });
 }
 

@@ -98,7 +98,8 @@ public:
 
   /// Takes the disk from its slot, waits until nothing is in the air, and seals it (seal.hpp). The
   /// overlay is gone afterwards, but for its file where that failed. not_found.
-  void seal(const uuid& overlay, answer<sealed_image> then);
+  void seal(const uuid& overlay, answer<sealed_image> then,
+            unchanged_disk unchanged = unchanged_disk::is_parent);
 
   struct discarded {
     std::string trouble;          ///< what it had refused first to its guest; empty: nothing

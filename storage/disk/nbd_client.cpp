@@ -170,12 +170,16 @@ result<void> nbd_client::read(std::uint64_t offset_bytes, std::span<std::byte> o
         asked.has_error()) {
       return asked;
     }
-    buffer_.resize(whole);
-    if (auto got = receive(buffer_); got.has_error()) {
+    auto given = std::min<std::uint64_t>(out.size(), whole - skip);
+    const bool is_wanted_whole = given == whole;
+    buffer_.resize(is_wanted_whole ? 0 : whole);
+    if (auto got = receive(is_wanted_whole ? out.first(whole) : std::span{buffer_});
+        got.has_error()) {
       return got;
     }
-    auto given = std::min<std::uint64_t>(out.size(), whole - skip);
-    std::copy_n(buffer_.begin() + static_cast<std::ptrdiff_t>(skip), given, out.begin());
+    if (!is_wanted_whole) {
+      std::copy_n(buffer_.begin() + static_cast<std::ptrdiff_t>(skip), given, out.begin());
+    }
     out = out.subspan(given);
     offset_bytes += given;
   }

@@ -215,7 +215,8 @@ task<result<void>> write_tables(ring& on, int fd, const qcow2::sealed_tables& ta
 } // namespace
 
 task<result<sealed_image>> seal(ring& on, overlay& disk, const uuid& parent,
-                                std::filesystem::path image_file, directory_sync& images) {
+                                std::filesystem::path image_file, directory_sync& images,
+                                unchanged_disk unchanged) {
   auto name = disk.where().file.string();
   if (disk.trouble()) {
     co_return *disk.trouble();
@@ -233,7 +234,7 @@ task<result<sealed_image>> seal(ring& on, overlay& disk, const uuid& parent,
     co_return weeded.error();
   }
   auto own = disk.written().extents();
-  if (parent) {
+  if (parent && unchanged == unchanged_disk::is_parent) {
     auto same = co_await is_unchanged(disk, own, first);
     if (same.has_error()) {
       co_return same.error();

@@ -14,9 +14,15 @@
 
 namespace coppice::storage {
 
+/// What becomes of a disk that has only what its parent has.
+enum class unchanged_disk {
+  is_parent, ///< no file: it is the image that its parent is
+  is_kept    ///< an image of its own all the same, as where its record differs from its parent's
+};
+
 /// What a seal gives.
 struct sealed_image {
-  bool is_unchanged = false;                ///< nothing but mount bookkeeping: it is its parent
+  bool is_unchanged = false;                ///< nothing but mount bookkeeping, and not kept
   std::shared_ptr<const block_index> index; ///< of the new image; null when unchanged
   std::uint64_t own_bytes = 0;              ///< allocated on disk
 };
@@ -28,7 +34,7 @@ struct sealed_image {
 ///
 ///   1. the ext4 superblock says "cleanly unmounted" (not_clean, damaged)
 ///   2. clusters that are zeros or equal to the parent's are given back; nothing left but what a
-///      mount writes into the superblock: unchanged, the file is removed
+///      mount writes into the superblock: unchanged, the file is removed (unless it is_kept)
 ///   3. tables and checksums, then one sync of the file; then its name in `images`, then one sync
 ///      of the folder, shared by all who wait
 ///
@@ -39,6 +45,7 @@ struct sealed_image {
 /// anything is not sealed: the failure is the overlay's trouble() (too_large: beyond its limit).
 /// `parent` nil: the image is the first of its tree.
 task<result<sealed_image>> seal(ring& on, overlay& disk, const uuid& parent,
-                                std::filesystem::path image_file, directory_sync& images);
+                                std::filesystem::path image_file, directory_sync& images,
+                                unchanged_disk unchanged = unchanged_disk::is_parent);
 
 } // namespace coppice::storage

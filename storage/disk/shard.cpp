@@ -135,7 +135,7 @@ task<void> shard::detach(disk& from) {
   }
 }
 
-task<result<sealed_image>> shard::seal(uuid overlay_id) {
+task<result<sealed_image>> shard::seal(uuid overlay_id, unchanged_disk unchanged) {
   visits::one under_way{visits_};
   auto known = disks_.find(overlay_id);
   if (known == disks_.end()) {
@@ -147,8 +147,8 @@ task<result<sealed_image>> shard::seal(uuid overlay_id) {
   auto taken = std::move(known->second);
   disks_.erase(known);
   co_await detach(taken);
-  auto sealed =
-      co_await storage::seal(ring_, *taken.content, taken.parent, image_file(overlay_id), names_);
+  auto sealed = co_await storage::seal(ring_, *taken.content, taken.parent, image_file(overlay_id),
+                                       names_, unchanged);
   if (sealed && sealed->index) {
     indexes_.put(overlay_id, sealed->index);
   } else {

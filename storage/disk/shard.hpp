@@ -35,7 +35,7 @@ public:
   void open_slot(engine::slot_number number, int socket);
   task<void> close_slot(engine::slot_number number);
   task<result<void>> attach(engine::branch what);
-  task<result<sealed_image>> seal(uuid overlay_id);
+  task<result<sealed_image>> seal(uuid overlay_id, unchanged_disk unchanged);
   task<result<engine::discarded>> discard(uuid overlay_id);
 
   // What engine.hpp says of them; `forget_file` is told to every shard.

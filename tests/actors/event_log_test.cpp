@@ -76,6 +76,21 @@ BOOST_AUTO_TEST_CASE(a_failed_batch_waits_again_in_front) {
   BOOST_TEST(log.waiting_bytes() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(only_what_was_written_counts_as_durable) {
+  event_log log{5};
+  BOOST_TEST(log.durable_count() == 5u);
+  note(log);
+  note(log);
+  log.take();
+  note(log);
+  log.taken_failed();
+  BOOST_TEST(log.durable_count() == 5u);
+  log.take();
+  BOOST_TEST(log.durable_count() == 5u);
+  log.taken_is_durable();
+  BOOST_TEST(log.durable_count() == 8u);
+}
+
 BOOST_AUTO_TEST_CASE(a_full_log_refuses_output_and_still_takes_events) {
   event_log log;
   const std::string piece(64u << 10, 'z');
@@ -85,6 +100,8 @@ BOOST_AUTO_TEST_CASE(a_full_log_refuses_output_and_still_takes_events) {
     BOOST_REQUIRE(kept <= event_log::log_bytes_max);
   }
   BOOST_TEST(kept > event_log::log_bytes_max / 2);
+  BOOST_TEST(log.is_full());
+  BOOST_TEST(!log.add_output(1, false, bytes("x"), 1)); // it would fit, behind a hole
   note(log);
   BOOST_TEST(log.take().back().view()->isShutdown());
 }

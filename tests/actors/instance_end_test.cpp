@@ -114,6 +114,7 @@ BOOST_AUTO_TEST_CASE(a_run_beyond_its_limit_hears_the_limit_and_the_use) {
   vm_fails("QEMU says ENOSPC");
   BOOST_TEST(error().find("max_layer_bytes, 777") != std::string::npos, error());
   BOOST_TEST(error().find("took 1234 bytes") != std::string::npos, error());
+  BOOST_TEST(is_task_fault());
   check_all_given_back();
 }
 
@@ -123,6 +124,7 @@ BOOST_AUTO_TEST_CASE(a_dead_supervisor_fails_the_run) {
   self->send_exit(vm(), caf::exit_reason::kill);
   drain();
   BOOST_TEST(error().find("supervisor") != std::string::npos);
+  BOOST_TEST(!is_task_fault());
   check_all_given_back();
 }
 

@@ -6,6 +6,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -126,10 +127,15 @@ inline vm_pool_actor::behavior_type pool_double(vm_pool_actor::pointer self,
         // nop
       },
       [script](const frame<proto::Tick>&) { script->give(); },
+      [](const frame<proto::ProcessOrder>&) -> caf::result<frame<proto::ProcessAnswer>> {
+        return make_error(ec::conflict, "a double");
+      },
   };
 }
 
 struct reports {
+  std::vector<frame<proto::ProcessReport>> processes;
+  std::map<std::uint32_t, std::string> output_of; ///< those beside the main one
   int started = 0;
   int executing = 0;
   std::string output;
@@ -142,12 +148,15 @@ inline operation_actor::behavior_type operation_double(operation_actor::pointer,
   return {
       [](const frame<proto::CancelOperation>&) { return make_frame<proto::OperationRecord>(); },
       [](const frame<proto::FlushOperation>&) { return make_frame<proto::Done>(); },
+      [](const frame<proto::WatchOperation>&) { return make_frame<proto::OperationProgress>(); },
       [r](const frame<proto::OperationStarted>&) { ++r->started; },
       [r](const frame<proto::OperationExecuting>&) { ++r->executing; },
       [r](const frame<proto::FromGuest>& m) {
         auto view = m.view();
         auto data = view->getOutput().getData();
-        r->output.append(reinterpret_cast<const char*>(data.begin()), data.size());
+        auto spid = view->getOutput().getSpid();
+        (spid == 1 ? r->output : r->output_of[spid])
+            .append(reinterpret_cast<const char*>(data.begin()), data.size());
       },
       [r](const frame<proto::OperationOutcome>& m) {
         BOOST_TEST(!r->outcome.has_value(), "the outcome is told twice");
@@ -157,6 +166,10 @@ inline operation_actor::behavior_type operation_double(operation_actor::pointer,
       [](const frame<proto::Tick>&) {
         // nop
       },
+      [](const frame<proto::ProcessOrder>&) -> caf::result<frame<proto::ProcessAnswer>> {
+        return make_error(ec::conflict, "a double");
+      },
+      [r](const frame<proto::ProcessReport>& m) { r->processes.push_back(m); },
   };
 }
 
@@ -237,6 +250,10 @@ struct instance_fixture : node_fixture {
     BOOST_REQUIRE(said->outcome.has_value());
     auto view = said->outcome->view();
     return view->isError() ? view->getError().cStr() : "";
+  }
+
+  bool is_task_fault() const {
+    return said->outcome->view()->getTaskFault();
   }
 
   const vm_actor& vm() const {

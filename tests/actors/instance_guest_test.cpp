@@ -73,6 +73,21 @@ BOOST_AUTO_TEST_CASE(preserved_environment_stays_with_the_image) {
     env += std::string{e.getName().cStr()} + "=" + e.getValue().cStr() + " ";
   }
   BOOST_TEST(env == "KEPT=1 CHANGED=new ADDED=2 ");
+  BOOST_TEST(told->keeps_unchanged); // or the variables were lost where no file has changed
+}
+
+BOOST_AUTO_TEST_CASE(an_environment_that_the_image_has_already_makes_no_image) {
+  start([](auto r) {
+    r.setPreserveEnv(true);
+    auto env = r.getProcess().initEnv(1);
+    env[0].setName("KEPT");
+    env[0].setValue("1");
+  });
+  started();
+  exited();
+  finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  BOOST_TEST(!told->keeps_unchanged);
 }
 
 BOOST_AUTO_TEST_CASE(files_and_stdin_are_sent_whole_in_pieces_and_in_order) {
@@ -103,6 +118,37 @@ BOOST_AUTO_TEST_CASE(files_and_stdin_are_sent_whole_in_pieces_and_in_order) {
   BOOST_TEST(sizes[1] == 2 * limits::transfer_chunk_bytes);
   BOOST_TEST(stdin_bytes == limits::transfer_chunk_bytes + 1);
   BOOST_TEST(closed);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_guest_could_not_prepare_for_is_the_requests_fault_but_not_its_disk) {
+  auto fails_at = [&](const char* stage) {
+    start();
+    guest([&](auto m) {
+      m.initFailed().setStage(stage);
+      m.getFailed().setError("no such user");
+    });
+    BOOST_TEST(error().find(stage) != std::string::npos);
+    const bool is_task = is_task_fault();
+    said->outcome.reset();
+    return is_task;
+  };
+  BOOST_TEST(fails_at("prepare"));
+  BOOST_TEST(fails_at("files"));
+  BOOST_TEST(!fails_at("mount"));
+}
+
+BOOST_AUTO_TEST_CASE(a_run_that_met_the_oom_killer_says_so) {
+  start();
+  started();
+  guest([](auto m) {
+    auto e = m.initExited();
+    e.setSpid(1);
+    e.initResult().setSignal(9);
+    e.getResult().setOomKilled(true);
+  });
+  finished();
+  BOOST_REQUIRE(said->outcome.has_value());
+  BOOST_TEST(said->outcome->view()->getResult().getOomKilled());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

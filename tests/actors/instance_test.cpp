@@ -111,6 +111,19 @@ BOOST_AUTO_TEST_CASE(a_run_does_not_use_up_vms_for_ever) {
   BOOST_TEST(said->gone == 1);
 }
 
+BOOST_AUTO_TEST_CASE(the_timer_of_a_long_run_does_not_outlive_it_for_long) {
+  start([](auto r) { r.setTimeoutSeconds(3600); });
+  started();
+  advance(100s);
+  exited();
+  finished();
+  BOOST_TEST(said->outcome.has_value());
+  check_all_given_back();
+  BOOST_TEST(sched.clock().has_pending_timeout());
+  advance(instance_state::deadline_step);
+  BOOST_TEST(!sched.clock().has_pending_timeout());
+}
+
 BOOST_AUTO_TEST_CASE(a_restored_vm_whose_agent_does_not_answer_is_replaced) {
   script->start = proto::VmStart::POOL;
   start();

@@ -24,7 +24,8 @@ struct heard {
   std::uint64_t slot_of_overlay = 0;
   std::uint64_t slots_opened = 0;
   std::vector<std::string> aborts;
-  std::string disk_trouble; ///< what discards answer
+  bool keeps_unchanged = false; ///< of the latest seal
+  std::string disk_trouble;     ///< what discards answer
   bool is_beyond_limit = false;
 };
 
@@ -38,7 +39,8 @@ inline store_actor::behavior_type store_double(store_actor::pointer, std::shared
         h->slot_of_overlay = m.view()->getSlot();
         return make_frame<proto::OverlayAttached>();
       },
-      [](const frame<proto::SealOverlay>&) {
+      [h](const frame<proto::SealOverlay>& m) {
+        h->keeps_unchanged = m.view()->getKeepUnchanged();
         return make_frame<proto::OverlaySealed>([](auto r) { r.setSizeBytes(4096); });
       },
       [h](const frame<proto::DiscardOverlay>& m) {

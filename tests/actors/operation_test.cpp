@@ -5,6 +5,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <memory>
+#include <optional>
 #include <utility>
 
 namespace {
@@ -25,6 +27,9 @@ work_actor::behavior_type work_double(work_actor::pointer, std::shared_ptr<test:
       },
       [](const frame<proto::Tick>&) {
         // nop
+      },
+      [](const frame<proto::ProcessOrder>&) {
+        return make_frame<proto::ProcessAnswer>([](auto r) { r.setSpid(7); });
       },
   };
 }
@@ -108,6 +113,21 @@ struct fixture : test::node_fixture {
                                          r.setProject("default");
                                          id.to(r.initId());
                                        }));
+  }
+
+  /// Asks to be woken; what it is told comes into the slot.
+  std::shared_ptr<std::optional<frame<proto::OperationProgress>>> watch(std::uint64_t have_events) {
+    auto slot = std::make_shared<std::optional<frame<proto::OperationProgress>>>();
+    auto request = make_frame<proto::WatchOperation>([&](auto r) {
+      id.to(r.initId());
+      r.setHaveEvents(have_events);
+    });
+    sys.spawn([slot, request, to = op](caf::event_based_actor* asker) {
+      asker->request(to, caf::infinite, request)
+          .then([slot](const frame<proto::OperationProgress>& answered) { *slot = answered; });
+    });
+    drain();
+    return slot;
   }
 
   bool gone() {
@@ -252,6 +272,200 @@ BOOST_AUTO_TEST_CASE(an_error_of_the_work_is_the_error_of_the_operation) {
   BOOST_TEST((record.view()->getStatus() == status::FAILED));
   BOOST_TEST(record.view()->getError().cStr() == "the disk is full");
   BOOST_TEST(!has_image());
+}
+
+// -- followers of the event log -------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_watcher_is_told_when_there_is_more_and_it_can_be_read) {
+  run_until_executing();
+  auto told_later = watch(2);
+  BOOST_TEST(!told_later->has_value());
+  say(test::guest_output("tick"));
+  BOOST_TEST(!told_later->has_value()); // not before it is durable
+  advance(operation_state::prompt_flush_delay);
+  BOOST_REQUIRE(told_later->has_value());
+  BOOST_TEST((*told_later)->view()->getLive());
+  BOOST_TEST((*told_later)->view()->getEventCount() == 3u);
+  BOOST_TEST(events(id).view()->getEvents().size() == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(a_watcher_that_lags_behind_is_told_at_once) {
+  run_until_executing();
+  auto told_now = watch(1);
+  BOOST_REQUIRE(told_now->has_value());
+  BOOST_TEST((*told_now)->view()->getEventCount() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(output_that_waits_is_hurried_for_a_watcher_that_comes_later) {
+  run_until_executing();
+  say(test::guest_output("tick"));
+  auto told_later = watch(2);
+  advance(operation_state::prompt_flush_delay);
+  BOOST_TEST(told_later->has_value());
+}
+
+BOOST_AUTO_TEST_CASE(without_a_watcher_output_is_gathered_for_longer) {
+  run_until_executing();
+  auto once = watch(2);
+  say(test::guest_output("tick"));
+  advance(operation_state::prompt_flush_delay);
+  BOOST_REQUIRE(once->has_value());
+  say(test::guest_output("tock"));
+  advance(operation_state::prompt_flush_delay);
+  BOOST_TEST(events(id).view()->getEvents().size() == 3u);
+  advance(operation_state::flush_delay);
+  BOOST_TEST(events(id).view()->getEvents().size() == 4u);
+}
+
+BOOST_AUTO_TEST_CASE(watchers_hear_of_the_end_when_it_is_in_the_catalog) {
+  run_until_executing();
+  auto behind = watch(2);
+  auto ahead = watch(1000);
+  say(success());
+  BOOST_TEST((state() == status::SUCCESS));
+  for (const auto& each : {behind, ahead}) {
+    BOOST_REQUIRE(each->has_value());
+    BOOST_TEST(!(*each)->view()->getLive());
+  }
+  auto late = watch(2); // its work has not gone yet
+  BOOST_REQUIRE(late->has_value());
+  BOOST_TEST(!(*late)->view()->getLive());
+}
+
+BOOST_AUTO_TEST_CASE(watchers_of_a_cancelled_one_hear_of_it) {
+  auto waiting = watch(0);
+  BOOST_TEST(!waiting->has_value());
+  BOOST_TEST(static_cast<bool>(cancel()));
+  BOOST_REQUIRE(waiting->has_value());
+  BOOST_TEST(!(*waiting)->view()->getLive());
+}
+
+BOOST_AUTO_TEST_CASE(watchers_of_one_that_is_put_off_until_the_next_start_are_let_go) {
+  auto waiting = watch(0);
+  self->send_exit(op, caf::exit_reason::user_shutdown);
+  drain();
+  BOOST_REQUIRE(waiting->has_value());
+  BOOST_TEST(!(*waiting)->view()->getLive());
+}
+
+BOOST_AUTO_TEST_CASE(who_watches_for_long_is_let_go_without_news) {
+  run_until_executing();
+  auto first = watch(2);
+  advance(event_watchers::wait_max / 2);
+  auto second = watch(2);
+  advance(event_watchers::wait_max / 2);
+  BOOST_REQUIRE(first->has_value());
+  BOOST_TEST((*first)->view()->getLive());
+  BOOST_TEST((*first)->view()->getEventCount() == 2u);
+  BOOST_TEST(!second->has_value());
+  advance(event_watchers::wait_max);
+  BOOST_TEST(second->has_value());
+}
+
+BOOST_AUTO_TEST_CASE(when_too_many_watch_the_one_that_waited_longest_is_let_go) {
+  run_until_executing();
+  auto first = watch(2);
+  auto second = watch(2);
+  for (std::size_t i = 2; i < event_watchers::waiting_max; ++i) {
+    watch(2);
+  }
+  BOOST_TEST(!first->has_value());
+  auto last = watch(2);
+  BOOST_TEST(first->has_value());
+  BOOST_TEST(!second->has_value());
+  BOOST_TEST(!last->has_value());
+}
+
+BOOST_AUTO_TEST_CASE(a_full_log_says_so_once) {
+  run_until_executing();
+  const std::string piece(64u << 10, 'z');
+  for (std::size_t bytes = 0; bytes <= event_log::log_bytes_max + 10 * piece.size();
+       bytes += piece.size()) {
+    say(test::guest_output(piece));
+  }
+  say(test::guest_output("x")); // it would fit, but then there would be a hole
+  say(success());
+  std::uint64_t next = 0;
+  int caps = 0;
+  int outputs_behind = 0;
+  for (bool is_end = false; !is_end;) {
+    auto page = ask<proto::EventPage>(reader, make_frame<proto::ListEvents>([&](auto r) {
+                                        id.to(r.initOperation());
+                                        r.setFirstId(next);
+                                        r.setMaxBytes(4u << 20);
+                                      }));
+    BOOST_REQUIRE(page);
+    auto log = page->view();
+    is_end = log->getEvents().size() == 0;
+    for (auto e : log->getEvents()) {
+      next = e.getId() + 1;
+      outputs_behind += caps > 0 && e.isStdout() ? 1 : 0;
+      if (e.isSizeCap()) {
+        ++caps;
+        BOOST_TEST(e.getSpid() == 0u);
+        BOOST_TEST(e.getSizeCap().getLimitBytes() == event_log::log_bytes_max);
+        BOOST_TEST(e.getSizeCap().getLoggedBytes() <= event_log::log_bytes_max);
+      }
+    }
+  }
+  BOOST_TEST(caps == 1);
+  BOOST_TEST(outputs_behind == 0);
+}
+
+BOOST_AUTO_TEST_CASE(what_becomes_of_processes_is_in_the_log_with_their_spids) {
+  run_until_executing();
+  auto report = [&](std::uint32_t spid, auto fill) {
+    say(make_frame<proto::ProcessReport>([&](auto r) {
+      r.setSpid(spid);
+      fill(r);
+    }));
+  };
+  report(2, [](auto r) { r.initSpawn().setPid(77); });
+  report(2, [](auto r) { r.initStdin().setTruncated(true); });
+  say(test::guest_output("of the main one"));
+  say(edited(test::guest_output("two\xff"), [](auto m) { m.getOutput().setSpid(2); }));
+  report(2, [](auto r) {
+    r.initExit().setExitCode(5);
+    r.getExit().getStdout().setTotalBytes(9);
+  });
+  BOOST_TEST(static_cast<bool>(ask<proto::Done>(op, make_frame<proto::FlushOperation>())));
+  auto page = events(id);
+  auto log = page.view();
+  std::vector<proto::Event::Which> kinds;
+  for (auto e : log->getEvents()) {
+    BOOST_TEST(e.getId() == kinds.size());
+    kinds.push_back(e.which());
+    if (e.getSpid() == 2 && e.isExit()) {
+      BOOST_TEST(e.getExit().getExitCode() == 5);
+      BOOST_TEST(e.getExit().getStdout().getKeptBytes() == 4u);
+      BOOST_TEST(e.getExit().getStdout().getTotalBytes() == 9u);
+      BOOST_TEST(!e.getExit().getStdout().getPlain());
+    }
+  }
+  using enum proto::Event::Which;
+  BOOST_TEST((kinds == std::vector{INIT, SPAWN, SPAWN, STDIN, STDOUT, STDOUT, EXIT, TRUNCATED}));
+  BOOST_TEST(log->getEvents()[2].getSpawn().getPid() == 77u);
+  BOOST_TEST(log->getEvents()[7].getTruncated().getDroppedBytes() == 5u);
+  // The main process's streams are its own.
+  auto record = stored(id);
+  BOOST_TEST(record.view()->getResult().getStdout().getKeptBytes() == 15u);
+  BOOST_TEST(record.view()->getResult().getStdout().getPlain());
+  say(success());
+  report(3, [](auto r) { r.initSpawn(); });
+  BOOST_TEST(events(id).view()->getEvents().size() == kinds.size() + 4u);
+}
+
+BOOST_AUTO_TEST_CASE(orders_for_processes_go_to_the_work_while_there_is_some) {
+  auto order = [&] {
+    return ask<proto::ProcessAnswer>(op, make_frame<proto::ProcessOrder>());
+  };
+  BOOST_TEST(test::fails_with(order(), ec::too_early)); // PENDING
+  run_until_executing();
+  auto answered = order();
+  BOOST_REQUIRE(answered);
+  BOOST_TEST(answered->view()->getSpid() == 7u);
+  BOOST_TEST(static_cast<bool>(cancel()));
+  BOOST_TEST(test::fails_with(order(), ec::conflict));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -26,6 +26,10 @@ work_actor::behavior_type patient_work(work_actor::pointer self, operation_actor
       [](const frame<proto::Tick>&) {
         // nop
       },
+      [](const frame<proto::ProcessOrder>& m) {
+        return make_frame<proto::ProcessAnswer>(
+            [&](auto r) { r.setSpid(m.view()->getSpid() + 1); });
+      },
   };
 }
 
@@ -215,6 +219,57 @@ BOOST_AUTO_TEST_CASE(cancel_knows_only_the_operations_of_the_project) {
   BOOST_TEST(static_cast<bool>(cancel(id)));
   BOOST_TEST((stored(id).view()->getStatus() == status::CANCELLED));
   BOOST_TEST(test::fails_with(cancel(id), ec::conflict));
+}
+
+BOOST_AUTO_TEST_CASE(followers_of_what_is_not_live_are_sent_to_the_catalog) {
+  start();
+  auto watch = [&](const uuid& id, std::uint64_t have_events) {
+    return ask<proto::OperationProgress>(ops, make_frame<proto::WatchOperation>([&](auto r) {
+                                           id.to(r.initId());
+                                           r.setHaveEvents(have_events);
+                                         }));
+  };
+  auto unknown = watch(uuid::random(), 0);
+  BOOST_REQUIRE(unknown);
+  BOOST_TEST(!unknown->view()->getLive());
+  auto id = uuid::from(submit()->view()->getId());
+  BOOST_TEST(static_cast<bool>(cancel(id)));
+  drain();
+  auto ended = watch(id, 0);
+  BOOST_REQUIRE(ended);
+  BOOST_TEST(!ended->view()->getLive());
+}
+
+BOOST_AUTO_TEST_CASE(a_follower_of_live_work_hears_from_it) {
+  start();
+  auto id = uuid::from(submit()->view()->getId());
+  auto told_later = std::make_shared<bool>(false);
+  auto request = make_frame<proto::WatchOperation>([&](auto r) { id.to(r.initId()); });
+  ask_later<proto::OperationProgress>(ops, request, [told_later](bool is_answered) {
+    BOOST_TEST(is_answered);
+    *told_later = true;
+  });
+  drain();
+  BOOST_TEST(!*told_later);
+  BOOST_TEST(static_cast<bool>(cancel(id)));
+  drain();
+  BOOST_TEST(*told_later);
+}
+
+BOOST_AUTO_TEST_CASE(orders_for_processes_find_live_operations_of_the_project) {
+  start();
+  auto made = submit();
+  BOOST_REQUIRE(made);
+  auto order = [&](const uuid& id, const char* project) {
+    return ask<proto::ProcessAnswer>(ops, make_frame<proto::ProcessOrder>([&](auto r) {
+                                       r.setProject(project);
+                                       id.to(r.initOperation());
+                                     }));
+  };
+  auto id = uuid::from(made->view()->getId());
+  BOOST_TEST(test::fails_with(order(id, "default"), ec::too_early)); // it waits
+  BOOST_TEST(test::fails_with(order(id, "other"), ec::not_found));
+  BOOST_TEST(test::fails_with(order(uuid::random(), "default"), ec::conflict));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,5 +1,6 @@
 #include "storage/error.hpp"
 #include "storage/inspector.hpp"
+#include "storage/inspector_grep.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -70,6 +71,43 @@ void download(inspector& image, const std::string& path) {
   }
 }
 
+/// Everything below a path as an archive; nothing that it names may lie outside the disk.
+void archive(inspector& image, const std::string& path) {
+  auto source = image.archive(path);
+  for (int i = 0; source && i < 50; ++i) {
+    auto answer = (*source)->next(1u << 20);
+    if (!answer) {
+      return;
+    }
+    for (auto part : answer->view()->getParts()) {
+      if (!part.getZeros() && (part.getOffset() > pristine.size() ||
+                               part.getBytes() > pristine.size() - part.getOffset())) {
+        std::abort();
+      }
+    }
+    if (answer->view()->getLast()) {
+      return;
+    }
+  }
+}
+
+void grep(inspector& image) {
+  grep_query query;
+  query.patterns = {"[0-9]+0$", "^root:"};
+  query.paths = {"/etc", "/"};
+  query.globs = {"!*.bin"};
+  query.before = 1;
+  query.after = 1;
+  query.max_total = 1000;
+  auto source = image.grep(query);
+  for (int i = 0; source && i < 50; ++i) {
+    auto answer = (*source)->next(0);
+    if (!answer || answer->view()->getLast()) {
+      return;
+    }
+  }
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
@@ -116,5 +154,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const auto* path : {"/etc/passwd", "/etc/link", "/etc/long", "/etc/deep/file"}) {
     download(**image, path);
   }
+  archive(**image, "/");
+  archive(**image, "/etc/deep/file");
+  grep(**image);
   return 0;
 }

@@ -47,7 +47,7 @@ BOOST_AUTO_TEST_CASE(a_run_needs_only_a_command_and_an_image) {
   BOOST_TEST(order->timeout_seconds == 60u);
   BOOST_TEST(order->truncate_output_at == 1048576u);
   BOOST_TEST(order->layer_bytes_max == 1u << 30);
-  BOOST_TEST(order->stdin_close);
+  BOOST_TEST(order->stdin.close);
   BOOST_TEST(!order->disposable);
   BOOST_TEST(!order->uid.has_value());
   BOOST_TEST((order->machine == coppice::machine_class{1, 256}));
@@ -123,9 +123,43 @@ BOOST_AUTO_TEST_CASE(a_priority_is_a_whole_number_from_minus_ten_to_ten) {
 BOOST_AUTO_TEST_CASE(null_and_unknown_fields_are_as_if_absent) {
   auto order = parsed(with(
       R"("uid":null,"cwd":null,"stdin":null,"timeout":null,"files":null,"env":null,"args":null,)"
-      R"("result":null,"colour":"green","networking":"none","hostname":null)"));
+      R"("result":null,"colour":"green","networking":null,"hostname":null)"));
   BOOST_REQUIRE(order.has_value());
   BOOST_TEST(order->timeout_seconds == 60u);
+}
+
+BOOST_AUTO_TEST_CASE(nulls_inside_maps_are_as_if_absent_too) {
+  auto order = parsed(with(
+      R"("env":{"A":null,"B":"b","=":null},"stdin":{"value":null,"encoding":null,"close":null},)"
+      R"("files":{"/none":null,"/a":{"uuid":"00000000-0000-4000-8000-000000000001","uid":null,)"
+      R"("gid":null,"mode":null}},"resources_limits":{"max_layer_bytes":null},)"
+      R"("networking":{"enabled":null},"resources":{"cpus":null,"memory_mb":null})"));
+  BOOST_REQUIRE_MESSAGE(order.has_value(), (order ? "" : order.error().text));
+  BOOST_REQUIRE(order->env.size() == 1u);
+  BOOST_TEST(order->env[0].first == "B");
+  BOOST_TEST(order->stdin.bytes.empty());
+  BOOST_TEST(!order->stdin.is_base64);
+  BOOST_TEST(order->stdin.close);
+  BOOST_REQUIRE(order->files.size() == 1u);
+  BOOST_TEST(order->files[0].path == "/a");
+  BOOST_TEST(order->files[0].uid == 0u);
+  BOOST_TEST(order->files[0].gid == 0u);
+  BOOST_TEST(order->files[0].mode == 0644u);
+  BOOST_TEST(order->layer_bytes_max == 1u << 30);
+  BOOST_TEST((order->machine == coppice::machine_class{1, 256}));
+  // What is required is not there, and an item of a list is no member that could be absent.
+  names_field(R"({"command":null,"image":"x"})", "command is required");
+  names_field(R"({"command":"ls","image":null})", "image is required");
+  names_field(with(R"("files":{"/a":{"uuid":null}})"), "files./a.uuid");
+  names_field(with(R"("args":["-l",null])"), "args");
+}
+
+BOOST_AUTO_TEST_CASE(networking_is_read_though_there_is_none) {
+  for (const char* fine : {"{}", R"({"enabled":true})", R"({"enabled":false,"dns":1})"}) {
+    BOOST_TEST(parsed(with(std::string{R"("networking":)"} + fine)).has_value(), fine);
+  }
+  names_field(with(R"("networking":"none")"), "networking must be an object");
+  names_field(with(R"("networking":{"enabled":"no"})"), "networking.enabled must");
 }
 
 BOOST_AUTO_TEST_CASE(wrong_fields_are_refused_by_name) {
@@ -201,9 +235,9 @@ BOOST_AUTO_TEST_CASE(modes_are_octal_text_or_the_bits_themselves) {
 BOOST_AUTO_TEST_CASE(stdin_is_decoded_and_limited) {
   auto order = parsed(with(R"("stdin":{"value":"AAE=","encoding":"base64","close":false})"));
   BOOST_REQUIRE(order.has_value());
-  BOOST_TEST(order->stdin_bytes == std::string("\0\1", 2));
-  BOOST_TEST(order->stdin_is_base64);
-  BOOST_TEST(!order->stdin_close);
+  BOOST_TEST(order->stdin.bytes == std::string("\0\1", 2));
+  BOOST_TEST(order->stdin.is_base64);
+  BOOST_TEST(!order->stdin.close);
   names_field(with(R"("stdin":{"value":")" + std::string((12u << 20) + 1, 'x') + "\"}"),
               "stdin.value");
 }

@@ -53,7 +53,7 @@ BOOST_AUTO_TEST_CASE(unknown_files_are_404) {
 
 BOOST_AUTO_TEST_CASE(an_upload_may_come_in_chunks_or_be_empty) {
   auto client = this->client();
-  client.send("POST /v1/files HTTP/1.1\r\nAuthorization: Bearer secret\r\n"
+  client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"
               "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
   client.send("2;x=y\r\nde\r\n0\r\nTrailer: x\r\n\r\n");
   auto answer = client.read_answer();
@@ -69,7 +69,7 @@ BOOST_AUTO_TEST_CASE(an_upload_beyond_the_limit_is_413_and_given_up) {
   auto client = this->client();
   BOOST_TEST(client.post("/v1/files", std::string(300'001, 'x')).status == 413u);
   auto chunked = this->client();
-  std::string head = "POST /v1/files HTTP/1.1\r\nAuthorization: Bearer secret\r\n"
+  std::string head = "POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"
                      "Transfer-Encoding: chunked\r\n\r\n493e1\r\n";
   chunked.send(head + std::string(300'001, 'x') + "\r\n0\r\n\r\n");
   BOOST_TEST(chunked.read_answer().status == 413u);

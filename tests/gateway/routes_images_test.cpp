@@ -124,7 +124,8 @@ BOOST_AUTO_TEST_CASE(an_import_is_handed_on_and_its_operation_named) {
   BOOST_TEST(answer.status == 201u);
   auto id = text(answer.json().at("uuid"));
   BOOST_TEST(answer.header("Location") == "/v1/operations/" + id);
-  auto request = inside.started.at(0).view()->getRequest();
+  auto handed = inside.started.at(0).view();
+  auto request = handed->getRequest();
   BOOST_TEST(request.isImport());
   BOOST_TEST(request.getImport().getUrl().cStr() == "docker://busybox:1");
   BOOST_TEST(request.getImport().getPassword().cStr() == "p");
@@ -150,6 +151,24 @@ BOOST_AUTO_TEST_CASE(empty_credentials_are_anonymous_and_not_shown) {
   BOOST_TEST(!shown.at("metadata").at("registry").as_object().contains("credentials"));
   BOOST_TEST(shown.at("metadata").at("timeout").as_int64() == 300);
   BOOST_TEST(shown.at("metadata").at("tag").is_null());
+}
+
+BOOST_AUTO_TEST_CASE(nulls_of_an_import_are_as_if_absent) {
+  auto client = this->client();
+  for (auto credentials : {"null", R"({"username":null,"password":null})", "{}"}) {
+    auto body = R"({"registry":{"url":"docker://busybox","credentials":)" +
+                std::string{credentials} + R"(},"tag":null,"timeout":null})";
+    BOOST_TEST(client.post("/v1/images/import", body).status == 201u, body);
+    auto import = inside.locked([&] { return inside.started.back(); });
+    auto view = import.view();
+    auto request = view->getRequest().getImport();
+    BOOST_TEST(!request.getHasCredentials());
+    BOOST_TEST(request.getTag().size() == 0u);
+    BOOST_TEST(request.getTimeoutSeconds() == 300u);
+  }
+  auto answer = client.post("/v1/images/import", R"({"registry":{"url":null}})");
+  BOOST_TEST(answer.status == 400u);
+  BOOST_TEST(error_of(answer).starts_with("registry.url"));
 }
 
 BOOST_AUTO_TEST_CASE(bad_imports_are_400_by_field) {

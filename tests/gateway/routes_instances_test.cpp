@@ -38,7 +38,8 @@ BOOST_AUTO_TEST_CASE(a_run_is_resolved_handed_on_and_echoed_with_its_defaults) {
   BOOST_TEST(body.at("resources_limits").at("max_layer_bytes").as_int64() == 12884901888);
   BOOST_TEST(json::serialize(body.at("resources")) == R"({"cpus":1,"memory_mb":256})");
   BOOST_TEST(body.at("priority").as_int64() == 0);
-  auto handed = inside.started.at(0).view()->getRequest().getInstance();
+  auto started = inside.started.at(0).view();
+  auto handed = started->getRequest().getInstance();
   BOOST_TEST((uuid::from(handed.getImage()) == image));
   BOOST_TEST(handed.getCpus() == 1u);
   BOOST_TEST(handed.getMemoryMib() == 256u);
@@ -65,7 +66,8 @@ BOOST_AUTO_TEST_CASE(everything_that_a_client_may_say_about_a_run_is_handed_on) 
   order["files"] = json::object{{"/in/f", placement}};
   auto answer = client.post("/v1/instances", order);
   BOOST_TEST(answer.status == 201u);
-  auto run = inside.started.at(0).view()->getRequest().getInstance();
+  auto started = inside.started.at(0).view();
+  auto run = started->getRequest().getInstance();
   BOOST_TEST(run.getProcess().getArgs().size() == 2u);
   BOOST_TEST(run.getProcess().getShell());
   BOOST_TEST(run.getProcess().getEnv()[0].getValue().cStr() == "1");

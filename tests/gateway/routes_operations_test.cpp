@@ -1,6 +1,7 @@
 #include "protocol/limits.hpp"
 #include "tests/gateway/server_fixture.hpp"
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -143,6 +144,28 @@ BOOST_AUTO_TEST_CASE(ten_megabytes_of_output_come_in_chunks_from_many_pages) {
   BOOST_TEST(inside.event_pages > 50u);
 }
 
+BOOST_AUTO_TEST_CASE(the_end_of_an_ended_log_is_not_looked_for) {
+  auto id = inside.add_operation("default", [&](proto::OperationRecord::Builder record) {
+    record.setStatus(proto::OperationStatus::SUCCESS);
+    record.getRequest().initInstance();
+    record.setHasResult(true);
+    record.setEventCount(3);
+    auto out = record.initResult().initStdout();
+    out.setKeptBytes(6);
+    out.setTotalBytes(6);
+  });
+  for (const std::string text : {"one", "two", "no more"}) {
+    inside.add_event(id, [&](proto::Event::Builder event) {
+      event.setSpid(text == "no more" ? 0 : 1);
+      event.setStdout({reinterpret_cast<const kj::byte*>(text.data()), text.size()});
+    });
+  }
+  auto answer = client().get("/v1/operations/" + id.text());
+  auto value = text(answer.json().at("metadata").at("result").at("stdout").at("value"));
+  BOOST_TEST(value == "onetwo");
+  BOOST_TEST(inside.event_pages == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_running_operation_shows_its_output_only_in_flight) {
   auto id = inside.add_operation("default", [&](proto::OperationRecord::Builder record) {
     record.setStatus(proto::OperationStatus::EXECUTING);
@@ -222,6 +245,52 @@ BOOST_AUTO_TEST_CASE(cancelling_is_202_once_and_409_after) {
   for (const auto& id : {theirs.text(), uuid::random().text(), std::string{"nonsense"}}) {
     BOOST_TEST(client.request("DELETE", "/v1/operations/" + id).status == 404u);
     BOOST_TEST(client.get("/v1/operations/" + id).status == 404u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_outcome_tells_the_tasks_failures_from_the_platforms) {
+  using status = proto::OperationStatus;
+  auto client = this->client();
+  auto outcome = [&](const std::function<void(proto::OperationRecord::Builder)>& fill) {
+    auto id = inside.add_operation("default", [&](proto::OperationRecord::Builder record) {
+      record.getRequest().initInstance();
+      record.setHasResult(true);
+      record.initResult().setExitCode(0);
+      fill(record);
+    });
+    auto body = client.get("/v1/operations/" + id.text()).json();
+    return json::serialize(body.at("outcome")) + (body.at("retryable").as_bool() ? " again" : "");
+  };
+  auto succeeded = [&](const std::function<void(proto::RunResult::Builder)>& fill) {
+    return outcome([&](auto record) {
+      record.setStatus(status::SUCCESS);
+      fill(record.getResult());
+    });
+  };
+  BOOST_TEST(succeeded([](auto) {}) == R"("ok")");
+  BOOST_TEST(succeeded([](auto result) { result.setExitCode(1); }) == R"("task_error")");
+  BOOST_TEST(succeeded([](auto result) {
+               result.setExitCode(-1);
+               result.setSignal(15);
+             }) == R"("task_error")");
+  BOOST_TEST(succeeded([](auto result) { result.setTimedOut(true); }) == R"("timeout")");
+  BOOST_TEST(succeeded([](auto result) {
+               result.setExitCode(137);
+               result.setOomKilled(true);
+             }) == R"("oom")");
+  BOOST_TEST(outcome([](auto record) { record.setStatus(status::FAILED); }) == R"("infra" again)");
+  BOOST_TEST(outcome([](auto record) {
+               record.setStatus(status::FAILED);
+               record.setTaskFault(true);
+             }) == R"("task_error")");
+  BOOST_TEST(outcome([](auto record) {
+               record.setStatus(status::SUCCESS);
+               record.setKind(proto::OperationKind::IMAGE_IMPORT);
+               record.getRequest().initImport();
+               record.setHasResult(false);
+             }) == R"("ok")");
+  for (auto at : {status::PENDING, status::ASSIGNED, status::EXECUTING, status::CANCELLED}) {
+    BOOST_TEST(outcome([&](auto record) { record.setStatus(at); }) == "null");
   }
 }
 

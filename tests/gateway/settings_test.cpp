@@ -93,8 +93,9 @@ BOOST_AUTO_TEST_CASE(each_row_reads_and_writes_a_field_of_its_own) {
   for (const auto& changed : settings_table()) {
     settings values;
     bool was_set = false;
-    for (auto other : {"/elsewhere", "kvm", "warn", "7", "2MiB", "77s", "1.2.3.4:5", "200", "5000",
-                       "true", "false", "3:384", "anyone"}) {
+    for (auto other :
+         {"/elsewhere", "kvm", "warn", "7", "2MiB", "77s", "1.2.3.4:5", "200", "5000", "true",
+          "false", "3:384", "anyone", "2KiB", "10.0.0.1/8", "https://example.org"}) {
       if (changed.get(settings{}) != other && !changed.set(values, other)) {
         was_set = true;
         break;

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE job
-#include "tests/integration/node.hpp"
+#include "tests/integration/shared_daemon.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <boost/test/unit_test.hpp>
@@ -13,29 +13,9 @@ namespace {
 using namespace coppice::test;
 namespace json = boost::json;
 
-/// One daemon for all of these: they only add to it.
-struct shared_daemon {
-  shared_daemon() {
-    folder = new state_folder;
-    server = new node{folder->path(), {"--vm.running_max=3"}};
-    base = server->import_busybox();
-  }
-  ~shared_daemon() {
-    delete server;
-    delete folder;
-  }
-  static inline state_folder* folder = nullptr;
-  static inline node* server = nullptr;
-  static inline std::string base;
+struct three_slots : shared_daemon {
+  three_slots() : shared_daemon{{"--vm.running_max=3"}} {}
 };
-
-node& server() {
-  return *shared_daemon::server;
-}
-
-const std::string& base() {
-  return shared_daemon::base;
-}
 
 std::string listing(const std::string& image, const std::string& path) {
   auto answer = server().connect().get("/v1/inspect/" + image + "/list?path=" + path);
@@ -58,7 +38,7 @@ std::string upload(const std::string& bytes) {
 
 } // namespace
 
-BOOST_TEST_GLOBAL_FIXTURE(shared_daemon);
+BOOST_TEST_GLOBAL_FIXTURE(three_slots);
 
 BOOST_AUTO_TEST_CASE(a_command_runs_and_leaves_a_new_image) {
   auto done = server().shell(base(), "echo hello; echo oops >&2; echo kept > /root/f; exit 3");
@@ -126,6 +106,18 @@ BOOST_AUTO_TEST_CASE(the_environment_of_a_run_is_what_the_request_says) {
                             {"stdin", json::object{{"value", "typed\n"}}}});
   BOOST_TEST(status_of(done) == "SUCCESS");
   BOOST_TEST(stdout_of(done) == "7\n9\n/tmp\ngreen\nbox\ntyped\n7 8 640\nfrom a file\n");
+}
+
+BOOST_AUTO_TEST_CASE(a_preserved_environment_is_there_in_later_runs_though_no_file_has_changed) {
+  auto kept = result_image_of(server().run({{"command", "true"},
+                                            {"image", base()},
+                                            {"env", json::object{{"COLOUR", "green"}}},
+                                            {"preserve_env", true}}));
+  BOOST_REQUIRE(!kept.empty());
+  BOOST_TEST(kept != base());
+  auto later = server().shell(kept, "echo $COLOUR");
+  BOOST_TEST(stdout_of(later) == "green\n");
+  BOOST_TEST(result_image_of(later) == kept);
 }
 
 BOOST_AUTO_TEST_CASE(a_command_that_is_not_there_is_exit_127_with_the_reason) {

@@ -1,4 +1,5 @@
 #define BOOST_TEST_MODULE leaks
+#include "tests/integration/inventory.hpp"
 #include "tests/integration/node.hpp"
 #include "tests/integration/processes.hpp"
 
@@ -7,10 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <filesystem>
 #include <iostream>
-#include <map>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,112 +16,12 @@
 // What a daemon has after many runs must be what it had before.
 
 using namespace coppice::test;
-namespace fs = std::filesystem;
 
 namespace {
 
 const bool is_full = std::getenv("COPPICE_TEST_FULL") != nullptr;
 
-/// Where this test and its daemons put temporary files: in the usual place others have theirs.
-struct own_temporary_folder {
-  own_temporary_folder() {
-    fs::permissions(at.path(), fs::perms::all | fs::perms::sticky_bit); // the daemon is not root
-    ::setenv("TMPDIR", at.path().c_str(), 1);
-  }
-  ~own_temporary_folder() {
-    ::unsetenv("TMPDIR");
-  }
-  own_temporary_folder(const own_temporary_folder&) = delete;
-  own_temporary_folder& operator=(const own_temporary_folder&) = delete;
-
-  state_folder at;
-};
-
 BOOST_TEST_GLOBAL_FIXTURE(own_temporary_folder);
-
-/// Names with how many there are of each.
-using inventory = std::map<std::string, int>;
-
-/// Numbers differ from one socket or VM to the next.
-std::string without_numbers(std::string text) {
-  text.erase(std::remove_if(text.begin(), text.end(),
-                            [](char c) { return (c >= '0' && c <= '9') || c == '-'; }),
-             text.end());
-  return text;
-}
-
-void add_process(inventory& to, const std::string& name, pid_t pid) {
-  for (const auto& [number, target] : descriptors_of(pid)) {
-    ++to[name + " has open " + without_numbers(target)];
-  }
-  for (const auto& thread : entries_of(proc(pid) / "task")) {
-    ++to[name + " has a thread " + without_numbers(text_of(proc(pid) / "task" / thread / "comm"))];
-  }
-}
-
-void add_files(inventory& to, const fs::path& folder) {
-  std::error_code gone;
-  for (fs::recursive_directory_iterator at{folder, gone}, end; !gone && at != end;
-       at.increment(gone)) {
-    ++to[at->path().string()];
-  }
-}
-
-/// Everything of a daemon that could be left behind by a run.
-inventory inventory_of(const node& server, const fs::path& state) {
-  inventory out;
-  add_process(out, "the daemon", server.pid());
-  const auto launcher = launcher_of(server.pid());
-  if (launcher != 0) {
-    add_process(out, "the launcher", launcher);
-    out["mounts of the launcher"] =
-        static_cast<int>(lines_of(text_of(proc(launcher) / "mountinfo")).size());
-  }
-  for (auto pid : descendants_of(server.pid())) {
-    ++out["process " + text_of(proc(pid) / "comm")];
-  }
-  // Also that of a process that has lost its parent.
-  out["processes with this state folder"] = static_cast<int>(processes_with(state.string()).size());
-  add_files(out, state);
-  for (const fs::path shared : {"/dev/shm", "/dev/mqueue"}) {
-    if (fs::exists(shared)) {
-      add_files(out, shared);
-    }
-  }
-  for (const auto& name : entries_of(fs::temp_directory_path())) { // this test's own
-    ++out["temporary " + name];
-  }
-  out["mounts"] = static_cast<int>(lines_of(text_of("/proc/self/mountinfo")).size());
-  for (const fs::path groups : {"/sys/fs/cgroup/coppice", "/sys/fs/cgroup/unified/coppice"}) {
-    add_files(out, groups);
-  }
-  return out;
-}
-
-/// What there is more of. Less is no leak: threads that have nothing to do end.
-std::string surplus(const inventory& before, const inventory& now) {
-  std::ostringstream out;
-  for (const auto& [name, count] : now) {
-    const auto at = before.find(name);
-    if (const int had = at == before.end() ? 0 : at->second; count > had) {
-      out << name << ": " << count << " instead of " << had << '\n';
-    }
-  }
-  return out.str();
-}
-
-std::size_t count_in(const inventory& all, const std::string& prefix) {
-  std::size_t out = 0;
-  for (const auto& [name, count] : all) {
-    out += name.starts_with(prefix) ? static_cast<std::size_t>(count) : 0;
-  }
-  return out;
-}
-
-/// Memory that only the daemon has: without files and what it shares.
-long anonymous_kib(pid_t pid) {
-  return std::stol(status_of_process(pid, "RssAnon"));
-}
 
 /// Proportional set size, as it would be if `wanted` such processes shared what `there` share.
 long pss_kib(pid_t pid, std::size_t there, std::size_t wanted) {

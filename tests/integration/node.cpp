@@ -209,9 +209,13 @@ void node::kill() {
 }
 
 int node::stop() {
+  ::kill(pid_, SIGTERM);
+  return wait_for_end();
+}
+
+int node::wait_for_end() {
   // the C library declares its wrapper without C linkage
   auto fd = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
-  ::kill(pid_, SIGTERM);
   pollfd p{fd, POLLIN, 0};
   auto limit = static_cast<int>(std::chrono::milliseconds{patience()}.count());
   BOOST_REQUIRE_MESSAGE(::poll(&p, 1, limit) == 1, "the daemon does not stop:\n" << log());

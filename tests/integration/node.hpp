@@ -1,5 +1,6 @@
 #pragma once
 
+#include "tests/support/event_stream.hpp"
 #include "tests/support/http_client.hpp"
 
 #include <boost/json/value.hpp>
@@ -62,11 +63,27 @@ public:
   void kill();
   /// SIGTERM, waits, and gives the exit status.
   int stop();
+  /// Waits, and gives the exit status; 128 more than the signal that ended it.
+  int wait_for_end();
 
   std::string log() const;
 
   /// A connection of its own, with a token of the default project.
   http_client connect() const;
+
+  std::uint16_t port() const {
+    return port_;
+  }
+  /// What `connect` shows to the server.
+  const std::string& own_token() const {
+    return token_;
+  }
+
+  /// The events of an operation, on a connection of its own.
+  event_stream events(const std::string& operation, const std::string& query = {},
+                      const event_stream::header_list& headers = {}) const {
+    return {port_, token_, "/v1/operations/" + operation + "/events" + query, headers};
+  }
 
   /// Runs `coppice ARGUMENTS` against this state folder; gives its output; fails the test when it
   /// does not exit with 0.

@@ -1,5 +1,5 @@
 #define BOOST_TEST_MODULE wrong_input
-#include "tests/integration/node.hpp"
+#include "tests/integration/shared_daemon.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <boost/test/unit_test.hpp>
@@ -11,23 +11,8 @@ namespace json = boost::json;
 
 namespace {
 
-struct shared_daemon {
-  shared_daemon() {
-    folder = new state_folder;
-    server = new node{folder->path()};
-    base = server->import_busybox();
-  }
-  ~shared_daemon() {
-    delete server;
-    delete folder;
-  }
-  static inline state_folder* folder = nullptr;
-  static inline node* server = nullptr;
-  static inline std::string base;
-};
-
 http_client connect() {
-  return shared_daemon::server->connect();
+  return server().connect();
 }
 
 constexpr const char* unknown = "00000000-0000-4000-8000-000000000000";
@@ -54,7 +39,7 @@ BOOST_AUTO_TEST_CASE(what_is_not_there_is_404) {
   check(client.get("/v1/files/" + std::string(64, 'a')), 404);
   check(client.get("/v1/inspect/" + id + "/"), 404);
   check(client.get("/v1/inspect/" + id + "/list?path=/"), 404);
-  check(client.get("/v1/inspect/" + shared_daemon::base + "/list?path=/nowhere"), 404);
+  check(client.get("/v1/inspect/" + base() + "/list?path=/nowhere"), 404);
   check(client.get("/v1/inspect/?tag=nothing"), 404);
   check(client.post("/v1/instances", json::value{{"command", "true"}, {"image", "tag:nothing"}}),
         404);
@@ -65,14 +50,14 @@ BOOST_AUTO_TEST_CASE(what_is_not_there_is_404) {
 BOOST_AUTO_TEST_CASE(what_cannot_be_meant_is_400_and_names_the_field) {
   auto client = connect();
   auto spawn = [&](json::object with) {
-    json::object request{{"command", "true"}, {"image", shared_daemon::base}};
+    json::object request{{"command", "true"}, {"image", base()}};
     for (auto& [key, value] : with) {
       request[key] = value;
     }
     return client.post("/v1/instances", json::value(request));
   };
   check(client.post("/v1/instances", std::string{"{not json"}), 400);
-  check(client.post("/v1/instances", json::value{{"image", shared_daemon::base}}), 400, "command");
+  check(client.post("/v1/instances", json::value{{"image", base()}}), 400, "command");
   check(spawn({{"timeout", 0}}), 400, "timeout");
   check(spawn({{"timeout", 1 << 30}}), 400, "timeout");
   check(spawn({{"args", "x"}}), 400, "args");
@@ -96,16 +81,16 @@ BOOST_AUTO_TEST_CASE(who_is_not_known_is_401) {
 BOOST_AUTO_TEST_CASE(paths_never_leave_the_image) {
   auto client = connect();
   auto at = [&](const std::string& path) {
-    return client.get("/v1/inspect/" + shared_daemon::base + "/download?path=" + path);
+    return client.get("/v1/inspect/" + base() + "/download?path=" + path);
   };
   auto own = at("/etc/os-release");
   BOOST_REQUIRE(own.status == 200u);
   BOOST_TEST(at("/../../../../etc/os-release").body == own.body);
   BOOST_TEST(at("/%2e%2e/%2e%2e/etc/os-release").body == own.body);
   check(at("/../../proc/version"), 404);
-  auto image = result_image_of(shared_daemon::server->shell(
-      shared_daemon::base, "ln -s ../../../../etc/shadow /root/a; ln -s /root/loop /root/loop; "
-                           "ln -s /etc/os-release /root/b"));
+  auto image = result_image_of(
+      server().shell(base(), "ln -s ../../../../etc/shadow /root/a; ln -s /root/loop /root/loop; "
+                             "ln -s /etc/os-release /root/b"));
   auto follow = [&](const std::string& path) {
     return client.get("/v1/inspect/" + image + "/download?path=" + path);
   };
@@ -116,8 +101,8 @@ BOOST_AUTO_TEST_CASE(paths_never_leave_the_image) {
 
 BOOST_AUTO_TEST_CASE(wrong_types_of_paths_are_422) {
   auto client = connect();
-  check(client.get("/v1/inspect/" + shared_daemon::base + "/download?path=/etc"), 422);
-  check(client.get("/v1/inspect/" + shared_daemon::base + "/list?path=/etc/passwd"), 422);
+  check(client.get("/v1/inspect/" + base() + "/download?path=/etc"), 422);
+  check(client.get("/v1/inspect/" + base() + "/list?path=/etc/passwd"), 422);
 }
 
 BOOST_AUTO_TEST_CASE(a_registry_that_cannot_be_reached_fails_the_operation_in_its_words) {
@@ -127,7 +112,7 @@ BOOST_AUTO_TEST_CASE(a_registry_that_cannot_be_reached_fails_the_operation_in_it
                   json::value{{"registry", json::object{{"url", "docker://127.0.0.1:1/x:y"}}},
                               {"timeout", 60}});
   BOOST_REQUIRE(answer.status == 201u);
-  auto done = shared_daemon::server->wait(std::string{answer.json().at("uuid").as_string()});
+  auto done = server().wait(std::string{answer.json().at("uuid").as_string()});
   BOOST_TEST(status_of(done) == "FAILED");
   BOOST_TEST(error_of(done).find("connection refused") != std::string::npos, error_of(done));
 }

@@ -148,10 +148,11 @@ strings lines_beside_schema(const std::string& schemas) {
 /// Fields of bytes whose name is not one of what is bytes by nature.
 strings opaque_fields(const std::string& schemas) {
   const std::set<std::string> bytes_by_nature{
-      "sha256",                                        // a digest
+      "sha256",  "key",    "digest",                   // digests
       "entropy",                                       // random bytes for a guest
       "data",    "stdin",  "stdout",                   // what a process or a client reads or writes
       "stderr",  "output", "stdoutHead", "stderrHead", // what a command wrote
+      "path",    "line",                               // names and texts of a guest: any bytes
       "extents", // a stored format with a version and a checksum: storage/disk/index_codec.hpp
   };
   const std::regex field{"\\b(\\w+)\\s*@\\d+\\s*:\\s*(?:List\\(\\s*)*Data\\b"};

@@ -47,9 +47,10 @@ struct session {
   }
 
   void order(proto::InspectVerb verb, const char* path) {
-    BOOST_REQUIRE(write_frame(socket, make_frame<proto::InspectWork>([&](auto root) {
-                                root.setVerb(verb);
-                                root.setPath(path);
+    BOOST_REQUIRE(write_frame(socket, make_frame<proto::InspectOrder>([&](auto root) {
+                                auto work = root.initWork();
+                                work.setVerb(verb);
+                                work.setPath(path);
                               })));
   }
   frame<proto::InspectAnswer> answer() {
@@ -61,7 +62,8 @@ struct session {
     return *out;
   }
   frame<proto::InspectAnswer> more() {
-    BOOST_REQUIRE(write_frame(socket, make_frame<proto::InspectMore>()));
+    BOOST_REQUIRE(
+        write_frame(socket, make_frame<proto::InspectOrder>([](auto root) { root.initMore(); })));
     return answer();
   }
 
@@ -77,44 +79,53 @@ std::unique_ptr<block_source> source_of(made_disk& made) {
 
 } // namespace
 
-BOOST_AUTO_TEST_CASE(a_download_session_ends_after_the_last_byte) {
+BOOST_AUTO_TEST_CASE(a_download_is_told_by_where_its_bytes_lie) {
   made_disk made;
-  made.write("data", std::string(600'000, 'd'));
-  session peer{source_of(made)};
+  std::string text(600'000, 'd');
+  text += "end";
+  made.write("data", text);
+  made.make();
+  auto disk = made.load();
+  session peer{std::make_unique<memory_source>(disk)};
   peer.order(proto::InspectVerb::DOWNLOAD, "/data");
-  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 600'000u);
-  std::size_t received = 0;
-  for (;;) {
+  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), text.size());
+  std::string received;
+  for (bool is_last = false; !is_last;) {
     auto next = peer.more();
     auto view = next.view();
-    if (view->isEnd()) {
-      break;
+    BOOST_REQUIRE(view->isParts());
+    for (auto part : view->getParts()) {
+      BOOST_CHECK_EQUAL(part.getData().size(), 0);
+      BOOST_REQUIRE_LE(part.getOffset() + part.getBytes(), disk->bytes.size());
+      received.append(reinterpret_cast<const char*>(disk->bytes.data()) + part.getOffset(),
+                      part.getBytes());
     }
-    BOOST_REQUIRE(view->isData());
-    BOOST_CHECK_LE(view->getData().size(), limits::transfer_chunk_bytes);
-    received += view->getData().size();
+    is_last = view->getLast();
   }
-  BOOST_CHECK_EQUAL(received, 600'000);
-  BOOST_CHECK(peer.join());
+  BOOST_CHECK(received == text);
+  BOOST_CHECK(peer.more().view()->isEnd()); // whoever asks on
 }
 
-BOOST_AUTO_TEST_CASE(a_listing_session_ends_after_the_last_entry) {
+BOOST_AUTO_TEST_CASE(a_worker_serves_one_session_after_the_other) {
   made_disk made;
   session peer{source_of(made)};
-  peer.order(proto::InspectVerb::LIST, "/etc");
-  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 0u);
-  auto entries = peer.more();
-  BOOST_REQUIRE(entries.view()->isEntries());
-  BOOST_CHECK_EQUAL(entries.view()->getEntries().size(), 2u);
-  BOOST_CHECK(peer.more().view()->isEnd());
-  BOOST_CHECK(peer.join());
-}
-
-BOOST_AUTO_TEST_CASE(a_stat_session_is_one_answer) {
-  made_disk made;
-  session peer{source_of(made)};
-  peer.order(proto::InspectVerb::STAT, "/plain");
-  BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 10u);
+  for (int round = 0; round < 2; ++round) {
+    peer.order(proto::InspectVerb::LIST, "/etc");
+    BOOST_CHECK_EQUAL(peer.answer().view()->getOpened(), 0u);
+    auto entries = peer.more();
+    BOOST_REQUIRE(entries.view()->isEntries());
+    BOOST_CHECK_EQUAL(entries.view()->getEntries().size(), 2u);
+    BOOST_CHECK(entries.view()->getLast());
+    peer.order(proto::InspectVerb::LIST, "/nowhere");
+    BOOST_CHECK(peer.answer().view()->isFailed());
+    peer.order(proto::InspectVerb::DOWNLOAD, "/plain"); // and then not read
+    BOOST_CHECK(!peer.answer().view()->getLast());
+    peer.order(proto::InspectVerb::STAT, "/plain");
+    auto size = peer.answer();
+    BOOST_CHECK_EQUAL(size.view()->getOpened(), 10u);
+    BOOST_CHECK(size.view()->getLast());
+  }
+  peer.close_socket();
   BOOST_CHECK(peer.join());
 }
 
@@ -137,7 +148,6 @@ BOOST_AUTO_TEST_CASE(failures_are_answers_with_their_reason) {
     auto answer = peer.answer();
     BOOST_REQUIRE(answer.view()->isFailed());
     BOOST_CHECK(answer.view()->getFailed().getReason() == why);
-    BOOST_CHECK(peer.join());
   }
   auto empty = std::make_shared<memory_disk>();
   session peer{std::make_unique<memory_source>(empty)};

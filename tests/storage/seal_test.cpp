@@ -42,6 +42,28 @@ BOOST_AUTO_TEST_CASE(what_equals_the_parent_is_not_kept) {
   BOOST_TEST(qcow2::verify_content(**bytes, *found).has_value());
 }
 
+BOOST_AUTO_TEST_CASE(a_disk_without_a_change_is_its_parent_unless_it_is_to_be_kept) {
+  auto parent = uuid::random();
+  auto below = base(parent, {});
+  auto disk = branch(uuid::random(), below);
+  auto same = try_seal(*disk, parent);
+  BOOST_REQUIRE(same.has_value());
+  BOOST_TEST(same->is_unchanged);
+
+  auto kept = branch(uuid::random(), below);
+  auto done = io::run(
+      *io, seal(*io, *kept, parent, file_of(kept->where().id), names, unchanged_disk::is_kept));
+  BOOST_REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().text));
+  BOOST_TEST(!done->is_unchanged);
+  auto bytes = qcow2::open_bytes(file_of(kept->where().id));
+  BOOST_REQUIRE(bytes);
+  auto found = qcow2::read_sealed(**bytes);
+  BOOST_REQUIRE_MESSAGE(found, (found ? "" : found.error().text));
+  BOOST_TEST(found->own.empty());
+  BOOST_TEST((found->parent == parent));
+  must("qemu-img check " + file_of(kept->where().id).string());
+}
+
 BOOST_AUTO_TEST_CASE(a_mounted_file_system_is_not_sealed) {
   auto parent = uuid::random();
   auto below = base(parent, {});

@@ -180,6 +180,38 @@ struct store_fixture : disk_fixture {
     }
     reopen();
   }
+
+  using row = std::pair<std::string, std::string>;
+
+  std::vector<row> rows_of(const char* table) {
+    std::vector<row> rows;
+    forge(table, [&](lmdb::transaction& t, lmdb::table all) {
+      lmdb::cursor at{t, all};
+      for (bool more = at.seek({"\0", 1}); more; more = at.next()) {
+        rows.emplace_back(at.key(), at.value());
+      }
+    });
+    return rows;
+  }
+
+  void put(const char* table, const std::string& key, const std::string& value = {}) {
+    forge(table, [&](lmdb::transaction& t, lmdb::table all) { t.put(all, key, value); });
+  }
+
+  void erase(const char* table, const std::string& key) {
+    forge(table, [&](lmdb::transaction& t, lmdb::table all) { t.erase(all, key); });
+  }
+
+  /// With that row too many, exactly one problem is told; without it none.
+  bool says_of_stray(const char* table, const std::string& key,
+                     const std::vector<std::string>& what, const std::string& value = {}) {
+    put(table, key, value);
+    check();
+    const bool is_told = says(what);
+    erase(table, key);
+    BOOST_TEST(check());
+    return is_told;
+  }
 };
 
 } // namespace coppice::storage::test

@@ -112,6 +112,11 @@ public:
     return count == 0 && buffer_.size() == 0;
   }
 
+  /// The client sends no more, and still reads.
+  void finish_sending() {
+    socket_.shutdown(protocol::socket::shutdown_send);
+  }
+
   void close() {
     socket_.close();
   }

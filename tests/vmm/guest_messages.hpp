@@ -92,6 +92,26 @@ inline from_guest finished_message(bool clean = true, const std::string& error =
   });
 }
 
+inline from_guest exec_failed_message(std::uint32_t spid = 2, std::int32_t number = 11) {
+  return make_frame<proto::FromGuest>([&](auto root) {
+    root.setRun(1);
+    auto failed = root.initExecFailed();
+    failed.setSpid(spid);
+    failed.setError("no more processes");
+    failed.setErrorNumber(number);
+  });
+}
+
+inline from_guest stdin_taken_message(std::uint32_t spid = 1, std::uint64_t bytes = 10) {
+  return make_frame<proto::FromGuest>([&](auto root) {
+    root.setRun(1);
+    auto taken = root.initStdinTaken();
+    taken.setSpid(spid);
+    taken.setTotalBytes(bytes);
+    taken.setClosed(true);
+  });
+}
+
 inline from_guest failed_message(std::int32_t number = 2) {
   return make_frame<proto::FromGuest>([&](auto root) {
     root.setRun(1);

@@ -25,7 +25,9 @@ std::vector<from_guest> honest_messages() {
           output_message(limits::output_chunk_bytes),
           exited_message(),
           finished_message(),
-          failed_message()};
+          failed_message(),
+          exec_failed_message(),
+          stdin_taken_message()};
 }
 
 /// Raw words of a message with one segment: the root struct's data words follow the pointer.
@@ -139,6 +141,13 @@ BOOST_AUTO_TEST_CASE(numbers_out_of_range_are_refused) {
   BOOST_TEST(is_refused(output_message(1, vmm::guest_spid_max + 1), "output.spid"));
   BOOST_TEST(is_refused(failed_message(-1), "failed.errorNumber"));
   BOOST_TEST(is_refused(failed_message(vmm::guest_errno_max + 1), "failed.errorNumber"));
+  for (auto spid : {0u, vmm::guest_spid_max + 1, 0xffffffffu}) {
+    BOOST_TEST(is_refused(exec_failed_message(spid), "execFailed.spid"));
+    BOOST_TEST(is_refused(stdin_taken_message(spid), "stdinTaken.spid"));
+  }
+  BOOST_TEST(is_refused(exec_failed_message(2, -1), "execFailed.errorNumber"));
+  BOOST_TEST(is_refused(exec_failed_message(2, vmm::guest_errno_max + 1), "errorNumber"));
+  BOOST_TEST(objection_to(stdin_taken_message(1, UINT64_MAX)) == ""); // who sent it clamps it
   auto exited = [](std::int32_t code, std::int32_t signal) {
     return in_run([&](auto root) {
       auto e = root.initExited();
@@ -171,6 +180,11 @@ BOOST_AUTO_TEST_CASE(texts_are_bounded) {
   auto ready = make_frame<proto::FromGuest>(
       [](auto root) { root.initReady().setKernel(std::string((4 << 10) + 1, 'k')); });
   BOOST_TEST(is_refused(ready, "ready.kernel"));
+  auto exec_failed = in_run([](auto root) {
+    root.initExecFailed().setSpid(2);
+    root.getExecFailed().setError(std::string((16 << 10) + 1, 'e'));
+  });
+  BOOST_TEST(is_refused(exec_failed, "execFailed.error"));
 }
 
 BOOST_AUTO_TEST_CASE(a_long_command_line_is_let_in) {

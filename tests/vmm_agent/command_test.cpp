@@ -81,6 +81,17 @@ BOOST_AUTO_TEST_CASE(the_processes_environment_goes_over_the_images) {
   CHECK_STRINGS(r.line().environment, "A=2", "B=1", "PATH=/i", "HOME=/h", "C=4");
 }
 
+BOOST_AUTO_TEST_CASE(a_process_beside_another_has_its_environment_under_its_own) {
+  request main{"x", {}, false};
+  request::fill(main.config, {{"A", "image"}, {"B", "image"}, {"PATH", "/i"}, {"HOME", "/h"}});
+  request::fill(main.process, {{"B", "main"}, {"C", "main"}});
+  request r{"x", {}, false};
+  request::fill(r.process, {{"C", "own"}});
+  auto line =
+      make_command_line(r.process.asReader(), main.config.asReader(), {}, main.process.asReader());
+  CHECK_STRINGS(line.environment, "A=image", "B=main", "PATH=/i", "HOME=/h", "C=own");
+}
+
 BOOST_AUTO_TEST_CASE(path_and_home_are_there_always) {
   request r{"x", {}, false};
   auto path = "PATH=" + std::string{default_path};

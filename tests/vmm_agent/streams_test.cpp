@@ -172,4 +172,49 @@ BOOST_AUTO_TEST_CASE(more_input_than_may_be_held_is_refused) {
   BOOST_TEST(in.held_bytes() == limits::stdin_bytes_max);
 }
 
+BOOST_FIXTURE_TEST_CASE(what_is_in_the_pipe_at_the_end_belongs_to_it_and_what_comes_later_does_not,
+                        pipe_fixture) {
+  output_stream out{std::move(read), 100};
+  collected got;
+  put("its own");
+  out.end_with_what_is_there();
+  put(" not its own");
+  BOOST_TEST(!out.is_done());
+  out.pump(false, got.sink());
+  BOOST_TEST(got.text == "its own");
+  BOOST_TEST(out.is_done());
+  BOOST_TEST(out.is_open());
+  BOOST_TEST(out.total_bytes() == 7u);
+  out.keep_no_more();
+  out.pump(false, got.sink());
+  BOOST_TEST(got.text == "its own");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_stream_that_others_emptied_is_done_all_the_same, pipe_fixture) {
+  int other = ::dup(read.get());
+  descriptor thief{other};
+  output_stream out{std::move(read), 100};
+  collected got;
+  put("stolen");
+  out.end_with_what_is_there();
+  char buffer[10];
+  BOOST_TEST(::read(thief.get(), buffer, sizeof(buffer)) == 6);
+  out.pump(false, got.sink());
+  BOOST_TEST(out.is_done());
+}
+
+BOOST_FIXTURE_TEST_CASE(what_the_pipe_has_taken_is_counted, pipe_fixture) {
+  input_stream in;
+  in.feed("abc", false);
+  BOOST_TEST(in.taken_bytes() == 0u);
+  in.attach(std::move(write));
+  BOOST_TEST(in.taken_bytes() == 3u);
+  in.feed(std::string(1u << 20, 'x'), false);
+  BOOST_TEST(in.taken_bytes() + in.held_bytes() == 3u + (1u << 20));
+  BOOST_TEST(!in.is_abandoned());
+  read.reset();
+  in.write_some();
+  BOOST_TEST(in.is_abandoned());
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -53,11 +53,10 @@ std::string shell_quoted(std::string_view word) {
   return out + "'";
 }
 
-std::vector<std::string> merged_environment(capnp::List<proto::EnvVar>::Reader image,
-                                            capnp::List<proto::EnvVar>::Reader process,
+std::vector<std::string> merged_environment(std::initializer_list<variable_list> layers,
                                             const identity& who) {
   std::vector<std::string> out;
-  for (auto list : {image, process}) {
+  for (auto list : layers) {
     for (auto variable : list) {
       auto name = view(variable.getName());
       if (!name.empty() && name.find('=') == name.npos) {
@@ -98,9 +97,9 @@ std::vector<std::string> executable_candidates(std::string_view name, std::strin
 }
 
 command_line make_command_line(proto::ProcessSpec::Reader process, proto::ImageConfig::Reader image,
-                               const identity& who) {
+                               const identity& who, proto::ProcessSpec::Reader beside) {
   command_line out;
-  out.environment = merged_environment(image.getEnv(), process.getEnv(), who);
+  out.environment = merged_environment({image.getEnv(), beside.getEnv(), process.getEnv()}, who);
   auto command = std::string{view(process.getCommand())};
   if (!process.getShell()) {
     out.argv.push_back(command);

@@ -1,6 +1,7 @@
 #include "vmm/agent/messages.hpp"
 
 #include <capnp/message.h>
+#include <signal.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -48,6 +49,14 @@ void fill_stream(proto::StreamSummary::Builder to, const output_stream& from) {
   to.setPlain(from.is_plain());
 }
 
+/// The process itself, or the one that a shell ran for it and whose end it passed on.
+bool is_oom_kill(const process_end& end) {
+  constexpr int killed_in_shell = 128 + SIGKILL;
+  const bool is_killed = WIFSIGNALED(end.status) ? WTERMSIG(end.status) == SIGKILL
+                                                 : WEXITSTATUS(end.status) == killed_in_shell;
+  return end.met_oom_killer && is_killed && !end.is_timed_out;
+}
+
 } // namespace
 
 void send_ready(port& to) {
@@ -65,10 +74,10 @@ void send_mounted(port& to, std::uint64_t run) {
   send(to, run, [](proto::FromGuest::Builder root) { root.setMounted(); });
 }
 
-void send_started(port& to, std::uint64_t run, const child& process, const process_plan& plan) {
-  send(to, run, [&](proto::FromGuest::Builder root) {
+void send_started(port& to, process_name of, const child& process, const process_plan& plan) {
+  send(to, of.run, [&](proto::FromGuest::Builder root) {
     auto started = root.initStarted();
-    started.setSpid(main_spid);
+    started.setSpid(of.spid);
     started.setPid(static_cast<std::uint32_t>(process.pid));
     auto& argv = plan.command.argv;
     started.setCommand(argv.front());
@@ -82,20 +91,29 @@ void send_started(port& to, std::uint64_t run, const child& process, const proce
   });
 }
 
-void send_output(port& to, std::uint64_t run, bool is_stderr, std::span<const unsigned char> data) {
-  send(to, run, [&](proto::FromGuest::Builder root) {
+void send_output(port& to, process_name of, bool is_stderr, std::span<const unsigned char> data) {
+  send(to, of.run, [&](proto::FromGuest::Builder root) {
     auto output = root.initOutput();
-    output.setSpid(main_spid);
+    output.setSpid(of.spid);
     output.setIsStderr(is_stderr);
     output.setData({data.data(), data.size()});
   });
 }
 
-void send_exited(port& to, std::uint64_t run, const process_end& end, const output_stream& output,
+void send_stdin_taken(port& to, process_name of, std::uint64_t total_bytes, bool is_closed) {
+  send(to, of.run, [&](proto::FromGuest::Builder root) {
+    auto taken = root.initStdinTaken();
+    taken.setSpid(of.spid);
+    taken.setTotalBytes(total_bytes);
+    taken.setClosed(is_closed);
+  });
+}
+
+void send_exited(port& to, process_name of, const process_end& end, const output_stream& output,
                  const output_stream& errors) {
-  send(to, run, [&](proto::FromGuest::Builder root) {
+  send(to, of.run, [&](proto::FromGuest::Builder root) {
     auto exited = root.initExited();
-    exited.setSpid(main_spid);
+    exited.setSpid(of.spid);
     auto result = exited.initResult();
     if (WIFSIGNALED(end.status)) {
       result.setSignal(WTERMSIG(end.status));
@@ -105,11 +123,21 @@ void send_exited(port& to, std::uint64_t run, const process_end& end, const outp
       // A process that ended by itself in the moment of its deadline ended by itself.
       result.setExitCode(WEXITSTATUS(end.status));
     }
+    result.setOomKilled(is_oom_kill(end));
     result.setPid(static_cast<std::uint32_t>(end.pid));
     result.setElapsedUs(static_cast<std::uint64_t>(end.elapsed.count()));
     fill_usage(result.initUsage(), end.usage);
     fill_stream(result.initStdout(), output);
     fill_stream(result.initStderr(), errors);
+  });
+}
+
+void send_exec_failed(port& to, process_name of, const failure& why) {
+  send(to, of.run, [&](proto::FromGuest::Builder root) {
+    auto failed = root.initExecFailed();
+    failed.setSpid(of.spid);
+    failed.setError(why.text);
+    failed.setErrorNumber(why.code.value());
   });
 }
 

@@ -14,8 +14,14 @@
 /// What the agent says, one function a message (protocol/guest.capnp).
 namespace coppice::agent {
 
-/// The main process of a run; others may come one day.
+/// The main process of a run; the others have larger numbers.
 inline constexpr std::uint32_t main_spid = 1;
+
+/// Which process of which run a message is about.
+struct process_name {
+  std::uint64_t run;
+  std::uint32_t spid;
+};
 
 /// How a process ended, from wait4(2).
 struct process_end {
@@ -23,15 +29,18 @@ struct process_end {
   int status = 0;
   rusage usage{};
   bool is_timed_out = false;
+  bool met_oom_killer = false; ///< something of the run was killed for want of memory
   std::chrono::microseconds elapsed{0};
 };
 
 void send_ready(port& to);
 void send_mounted(port& to, std::uint64_t run);
-void send_started(port& to, std::uint64_t run, const child& process, const process_plan& plan);
-void send_output(port& to, std::uint64_t run, bool is_stderr, std::span<const unsigned char> data);
-void send_exited(port& to, std::uint64_t run, const process_end& end, const output_stream& output,
+void send_started(port& to, process_name of, const child& process, const process_plan& plan);
+void send_output(port& to, process_name of, bool is_stderr, std::span<const unsigned char> data);
+void send_stdin_taken(port& to, process_name of, std::uint64_t total_bytes, bool is_closed);
+void send_exited(port& to, process_name of, const process_end& end, const output_stream& output,
                  const output_stream& errors);
+void send_exec_failed(port& to, process_name of, const failure& why);
 void send_failed(port& to, std::uint64_t run, std::string_view stage, const failure& why);
 
 /// An empty error means clean.

@@ -22,10 +22,15 @@ std::string text(capnp::Text::Reader from) {
   return {from.begin(), from.size()};
 }
 
+std::uint64_t kept_bytes_max(proto::ProcessSpec::Reader process) {
+  return std::min(process.getTruncateOutputAtBytes(), limits::output_kept_bytes_max);
+}
+
 } // namespace
 
 run::run(port& host, disk& image, frame<proto::ToGuest> order)
-    : host_{host}, image_{image}, order_{std::move(order)}, number_{order_.view()->getRun()} {}
+    : host_{host}, image_{image}, order_{std::move(order)}, number_{order_.view()->getRun()},
+      processes_{host_, number_} {}
 
 void run::begin() {
   auto order = order_.view();
@@ -87,34 +92,54 @@ void run::take_file(proto::ToGuest::FileChunk::Reader chunk) {
 }
 
 void run::take_stdin(proto::ToGuest::StdinChunk::Reader chunk) {
-  if (chunk.getSpid() != main_spid) {
-    return;
-  }
-  auto data = chunk.getData().asChars();
-  if (!input_.feed({data.begin(), data.size()}, chunk.getClose())) {
-    log_line("standard input is more than the agent may hold: it ends early");
+  if (auto* process = processes_.find(chunk.getSpid())) {
+    auto data = chunk.getData().asChars();
+    process->feed({data.begin(), data.size()}, chunk.getClose());
   }
 }
 
 void run::take_signal(proto::ToGuest::Signal::Reader signal) {
-  if (phase_ == phase::running && !has_ended_ && signal.getSpid() == main_spid) {
-    ::kill(-end_.pid, signal.getNumber());
+  auto* process = is_running() ? processes_.find(signal.getSpid()) : nullptr;
+  if (process) {
+    process->signal(signal.getNumber());
   }
 }
 
-result<process_plan> run::make_plan(proto::ToGuest::Start::Reader start) {
-  auto process = start.getProcess();
-  auto config = start.getConfig();
+void run::take_exec(proto::ToGuest::Exec::Reader exec) {
+  if (!is_running()) {
+    return; // the host hears of the end of all
+  }
+  auto spid = exec.getSpid();
+  auto order = order_.view();
+  auto plan = make_plan(exec.getProcess(), order->getStart().getProcess());
+  if (!plan) {
+    return send_exec_failed(host_, {number_, spid}, plan.error());
+  }
+  auto process = processes_.add(spid);
+  if (!process) {
+    return send_exec_failed(host_, {number_, spid}, process.error());
+  }
+  if (auto begun = (*process)->start(*plan, kept_bytes_max(exec.getProcess())); !begun) {
+    processes_.remove(spid);
+    send_exec_failed(host_, {number_, spid}, begun.error());
+  }
+}
+
+result<process_plan> run::make_plan(proto::ProcessSpec::Reader process,
+                                    proto::ProcessSpec::Reader beside) {
+  auto order = order_.view();
+  auto config = order->getStart().getConfig();
   process_plan plan;
   plan.root = image_.root();
   identity_request who;
   auto user = config.getUser();
   who.user = {user.begin(), user.size()};
-  if (process.getHasUid()) {
-    who.uid = process.getUid();
+  if (process.getHasUid() || beside.getHasUid()) {
+    who.uid = process.getHasUid() ? process.getUid() : beside.getUid();
   }
-  if (process.getHasGid()) {
-    who.gid = process.getGid();
+  // Another user does not get the group of the process beside it.
+  if (process.getHasGid() || (!process.getHasUid() && beside.getHasGid())) {
+    who.gid = process.getHasGid() ? process.getGid() : beside.getGid();
   }
   auto resolved =
       resolve_identity(who, read_in_root(plan.root, "/etc/passwd", account_file_bytes_max),
@@ -123,8 +148,12 @@ result<process_plan> run::make_plan(proto::ToGuest::Start::Reader start) {
     return resolved.error();
   }
   plan.who = std::move(*resolved);
-  plan.command = make_command_line(process, config, plan.who);
-  plan.cwd = text(process.getCwd().size() > 0 ? process.getCwd() : config.getWorkingDir());
+  plan.command = make_command_line(process, config, plan.who, beside);
+  for (auto cwd : {process.getCwd(), beside.getCwd(), config.getWorkingDir()}) {
+    if (plan.cwd.empty()) {
+      plan.cwd = text(cwd);
+    }
+  }
   if (plan.cwd.empty() || !is_folder_in_root(plan.root, plan.cwd)) {
     plan.cwd = "/";
   }
@@ -134,52 +163,28 @@ result<process_plan> run::make_plan(proto::ToGuest::Start::Reader start) {
 void run::start_main() {
   auto order = order_.view();
   auto start = order->getStart();
-  auto plan = make_plan(start);
+  auto plan = make_plan(start.getProcess(), {});
   if (!plan) {
     return fail("prepare", plan.error());
   }
-  started_at_ = clock::now();
-  auto main = start_process(*plan);
-  if (!main) {
-    return fail("prepare", main.error());
+  auto& main = processes_.main();
+  if (auto begun = main.start(*plan, kept_bytes_max(start.getProcess())); !begun) {
+    return fail("prepare", begun.error());
   }
-  auto kept_bytes_max =
-      std::min(start.getProcess().getTruncateOutputAtBytes(), limits::output_kept_bytes_max);
-  end_.pid = main->pid;
-  output_ = output_stream{std::move(main->output), kept_bytes_max};
-  errors_ = output_stream{std::move(main->errors), kept_bytes_max};
   phase_ = phase::running;
   if (start.getTimeoutMs() > 0) {
     constexpr std::uint64_t forever_ms = 1ull << 40;
-    deadline_ = started_at_ + std::chrono::milliseconds{
-                                  std::min<std::uint64_t>(start.getTimeoutMs(), forever_ms)};
+    deadline_ = main.started_at() + std::chrono::milliseconds{
+                                        std::min<std::uint64_t>(start.getTimeoutMs(), forever_ms)};
   }
-  send_started(host_, number_, *main, *plan);
-  if (!main->refusal.empty()) {
-    errors_.add(main->refusal, [this](auto data) { send_output(host_, number_, true, data); });
-  }
-  input_.attach(std::move(main->input));
 }
 
 void run::take_reaped(pid_t pid, int status, const rusage& usage) {
-  if (pid == end_.pid && !has_ended_) {
-    has_ended_ = true;
-    end_.status = status;
-    end_.usage = usage;
-    end_.elapsed =
-        std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - started_at_);
-  }
+  processes_.take_reaped(pid, status, usage);
 }
 
 void run::add_interests(std::vector<pollfd>& to) const {
-  for (auto* stream : {&output_, &errors_}) {
-    if (stream->is_open() && !host_.is_congested()) {
-      to.push_back({stream->fd(), POLLIN, 0});
-    }
-  }
-  if (input_.waiting_fd() >= 0) {
-    to.push_back({input_.waiting_fd(), POLLOUT, 0});
-  }
+  processes_.add_interests(to);
 }
 
 std::optional<run::clock::time_point> run::deadline() const {
@@ -187,50 +192,31 @@ std::optional<run::clock::time_point> run::deadline() const {
 }
 
 void run::advance() {
-  if (phase_ == phase::running && !has_ended_ && deadline_ && clock::now() >= *deadline_) {
-    end_.is_timed_out = true;
+  if (is_running() && deadline_ && clock::now() >= *deadline_) {
+    processes_.expire();
     end_processes();
   }
-  if (phase_ == phase::running && has_ended_) {
+  if (phase_ == phase::running && processes_.main().has_ended()) {
     end_processes();
   }
-  if (phase_ == phase::running || phase_ == phase::draining) {
-    pump();
+  if (phase_ == phase::running) {
+    processes_.pump();
+  } else if (phase_ == phase::draining && processes_.drain()) {
+    is_held_ = order_.view()->getStart().getHoldDisk();
+    close_disk();
   }
 }
 
 /// The main process's end is the end of all.
 void run::end_processes() {
   image_.thaw();
-  input_.abandon();
   auto ended = end_all_processes(
       [this](pid_t pid, int status, const rusage& usage) { take_reaped(pid, status, usage); });
   if (!ended) {
     in_the_way_ = ended.error().text;
   }
-  if (!has_ended_) {
-    take_reaped(end_.pid, SIGKILL, rusage{});
-  }
+  processes_.end_all();
   phase_ = phase::draining;
-}
-
-void run::pump() {
-  input_.write_some();
-  bool is_last = phase_ == phase::draining;
-  // While the process runs one read of each, so that the host is heard in between.
-  do {
-    for (auto* stream : {&output_, &errors_}) {
-      if (stream->is_open() && !host_.is_congested()) {
-        stream->pump(is_last,
-                     [&](auto data) { send_output(host_, number_, stream == &errors_, data); });
-      }
-    }
-  } while (is_last && (output_.is_open() || errors_.is_open()) && !host_.is_congested());
-  if (is_last && !output_.is_open() && !errors_.is_open()) {
-    send_exited(host_, number_, end_, output_, errors_);
-    is_held_ = order_.view()->getStart().getHoldDisk();
-    close_disk();
-  }
 }
 
 void run::fail(std::string_view stage, const failure& why) {

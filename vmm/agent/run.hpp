@@ -5,7 +5,7 @@
 #include "vmm/agent/messages.hpp"
 #include "vmm/agent/port.hpp"
 #include "vmm/agent/process.hpp"
-#include "vmm/agent/streams.hpp"
+#include "vmm/agent/process_table.hpp"
 
 #include <chrono>
 #include <optional>
@@ -15,7 +15,8 @@
 
 namespace coppice::agent {
 
-/// One run: a disk is mounted, files are placed, a process runs on it, the disk is closed.
+/// One run: a disk is mounted, files are placed, a process runs on it, others beside it as they are
+/// asked for; when that one ends all are ended and the disk is closed.
 ///
 /// Guarantee: once begun it always comes to `finished`, whatever the process does: each wait on the
 /// way has an end. The order of messages is that of protocol/guest.capnp.
@@ -40,6 +41,7 @@ public:
   void take_file(proto::ToGuest::FileChunk::Reader chunk);
   void take_stdin(proto::ToGuest::StdinChunk::Reader chunk);
   void take_signal(proto::ToGuest::Signal::Reader signal);
+  void take_exec(proto::ToGuest::Exec::Reader exec);
 
   /// A process of the machine ended, ours or an orphan.
   void take_reaped(pid_t pid, int status, const rusage& usage);
@@ -58,13 +60,19 @@ public:
 private:
   enum class phase {
     placing,  ///< files are coming
-    running,  ///< the process runs
+    running,  ///< the main process runs
     draining, ///< every process is gone, the last output goes to the host
     over,     ///< finished was said
   };
 
   result<void> set_up_guest(proto::ToGuest::Start::Reader start);
-  result<process_plan> make_plan(proto::ToGuest::Start::Reader start);
+  /// What `process` leaves open is as the process has it that it stands `beside`, then as the image
+  /// says.
+  result<process_plan> make_plan(proto::ProcessSpec::Reader process,
+                                 proto::ProcessSpec::Reader beside);
+  bool is_running() const {
+    return phase_ == phase::running && !processes_.main().has_ended();
+  }
   void start_main();
   void end_processes();
   void pump();
@@ -77,13 +85,8 @@ private:
   std::uint64_t number_;
   phase phase_ = phase::placing;
   file_placer files_;
-  input_stream input_;
-  output_stream output_;
-  output_stream errors_;
-  process_end end_;
-  bool has_ended_ = false;
+  process_table processes_;
   bool is_held_ = false; ///< the disk stays mounted
-  clock::time_point started_at_{};
   std::optional<clock::time_point> deadline_;
   std::string in_the_way_; ///< why the disk cannot be clean
 };

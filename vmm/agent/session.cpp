@@ -119,6 +119,8 @@ void session::take(const frame<proto::ToGuest>& message) {
     return run_->take_stdin(view->getStdin());
   case proto::ToGuest::SIGNAL:
     return run_->take_signal(view->getSignal());
+  case proto::ToGuest::EXEC:
+    return run_->take_exec(view->getExec());
   default:
     log_line("an order that this agent does not know");
   }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <sys/ioctl.h>
+
 namespace coppice::agent {
 namespace {
 
@@ -15,18 +17,31 @@ bool is_plain_byte(unsigned char c) {
 
 void output_stream::pump(bool is_last, const sink& to) {
   unsigned char buffer[limits::output_chunk_bytes];
-  auto n = ::read(fd_.get(), buffer, sizeof(buffer));
+  auto wanted = std::min<std::uint64_t>(sizeof(buffer), left_bytes_.value_or(sizeof(buffer)));
+  auto n = ::read(fd_.get(), buffer, static_cast<std::size_t>(wanted));
   if (n < 0 && errno == EINTR) {
     return;
   }
   if (n < 0 && errno == EAGAIN && !is_last) {
+    left_bytes_ = left_bytes_ ? std::optional<std::uint64_t>{0} : std::nullopt; // others read it
     return;
   }
   if (n <= 0) {
     fd_.reset();
     return;
   }
+  if (left_bytes_) {
+    *left_bytes_ -= static_cast<std::uint64_t>(n);
+  }
   keep({buffer, static_cast<std::size_t>(n)}, to);
+}
+
+void output_stream::end_with_what_is_there() {
+  int bytes = 0;
+  if (fd_ && ::ioctl(fd_.get(), FIONREAD, &bytes) < 0) {
+    bytes = 0;
+  }
+  left_bytes_ = static_cast<std::uint64_t>(std::max(bytes, 0));
 }
 
 void output_stream::add(std::string_view words, const sink& to) {
@@ -76,6 +91,7 @@ void input_stream::write_some() {
       return;
     }
     written_ += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+    taken_bytes_ += static_cast<std::uint64_t>(std::max<ssize_t>(n, 0));
   }
   if (fd_) {
     held_.clear();

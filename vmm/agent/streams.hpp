@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +35,26 @@ public:
   /// stream's end, and with `is_last` also when nothing is in the pipe right now.
   void pump(bool is_last, const sink& to);
 
+  /// Its process has ended: what is in the pipe now still belongs to it, what others who hold the
+  /// pipe write later does not.
+  void end_with_what_is_there();
+
+  /// Nobody holds the pipe any more: all that is in it belongs to the stream.
+  void end_with_the_pipe() {
+    left_bytes_.reset();
+  }
+
+  /// Nothing more belongs to the stream: it is closed, or what was there at the end was read.
+  bool is_done() const {
+    return !fd_ || left_bytes_ == std::uint64_t{0};
+  }
+
+  /// Nothing that comes from now on is kept.
+  void keep_no_more() {
+    kept_bytes_max_ = kept_bytes_;
+    left_bytes_.reset();
+  }
+
   /// Words that are not from the pipe but belong to the stream.
   void add(std::string_view words, const sink& to);
 
@@ -55,6 +76,7 @@ private:
   std::uint64_t kept_bytes_max_ = 0;
   std::uint64_t kept_bytes_ = 0;
   std::uint64_t total_bytes_ = 0;
+  std::optional<std::uint64_t> left_bytes_; ///< set: so many more belong to the stream
   bool is_plain_ = true;
 };
 
@@ -80,6 +102,16 @@ public:
     return held_.size() - written_;
   }
 
+  /// What the pipe has taken so far.
+  std::uint64_t taken_bytes() const {
+    return taken_bytes_;
+  }
+
+  /// Nobody reads any more; what is fed is thrown away.
+  bool is_abandoned() const {
+    return is_abandoned_;
+  }
+
   /// The process has gone.
   void abandon();
 
@@ -87,6 +119,7 @@ private:
   descriptor fd_;
   std::string held_;
   std::size_t written_ = 0;
+  std::uint64_t taken_bytes_ = 0;
   bool is_closing_ = false;
   bool is_abandoned_ = false;
 };
