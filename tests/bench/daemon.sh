@@ -1,9 +1,11 @@
-# Sourced by what measures a daemon: starts one on a state folder of its own, and ends it with the
-# script. Sets state, log (outside of state, so that it is not counted there), url and token.
+# Sourced by what measures or tries a daemon: starts one on a state folder of its own, with
+# daemon_arguments if those are set, and ends it with the script. Sets state, log (outside of state,
+# so that it is not counted there), url and token.
 
+build=${COPPICE_BUILD:-build}
 state=$(mktemp -d)
 log=$(mktemp)
-build/coppice serve "--state_dir=$state" --http.listen=127.0.0.1:0 >"$log" 2>&1 </dev/null &
+"$build/coppice" serve "--state_dir=$state" --http.listen=127.0.0.1:0 ${daemon_arguments[@]+"${daemon_arguments[@]}"} >"$log" 2>&1 </dev/null &
 daemon=$!
 trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true; rm -rf "$state" "$log"' EXIT
 
@@ -14,7 +16,7 @@ for _ in $(seq 600); do
   kill -0 $daemon || { cat "$log"; exit 1; }
   sleep 0.1
 done
-token=$(build/coppice token create --project default "--state-dir=$state" | tail -n 1)
+token=$("$build/coppice" token create --project default "--state-dir=$state" | tail -n 1)
 
 # import_busybox: the base image, as busybox:latest.
 import_busybox() {
@@ -22,7 +24,7 @@ import_busybox() {
   layout=$(mktemp -d)
   chmod 755 "$layout" # the daemon gives root up
   configs/base-image/build.sh "$layout" >/dev/null
-  build/coppice import "oci:$layout" --tag busybox:latest "--state-dir=$state" >/dev/null
+  "$build/coppice" import "oci:$layout" --tag busybox:latest "--state-dir=$state" >/dev/null
   rm -r "$layout"
 }
 

@@ -4,6 +4,7 @@
 #   job           where the time of one run goes, phase by phase
 #   storage       disks: attach, read, seal, serve, what runs cost, a guest's view, a large catalog
 #   start         from request to result: pool, restore, boot and podman; load, memory
+#   api           the HTTP API beside nginx and grep: downloads, listings, searches, polling
 #   cluster_size  what small and large clusters of a qcow2 file cost in space and time
 #
 # Each group installs what it compares with, measures in one run, prints a table (n, median, least
