@@ -126,7 +126,10 @@ BOOST_AUTO_TEST_CASE(an_archive_of_a_path_has_it_and_what_is_below_in_order) {
 BOOST_AUTO_TEST_CASE(what_ustar_cannot_say_is_in_extended_headers) {
   made_disk made;
   made.write("x", "x");
+  made.write("y", "y");
   made.make();
+  made.debugfs("sif /y uid 1234");
+  made.debugfs("sif /y gid 56");
   made.debugfs("sif /x uid 4194304");
   made.debugfs("sif /x mtime @9999999999");
   made.debugfs("ea_set /x user.note something");
@@ -136,6 +139,8 @@ BOOST_AUTO_TEST_CASE(what_ustar_cannot_say_is_in_extended_headers) {
   BOOST_CHECK(archive.find("uid=4194304\n") != archive.npos);
   const auto shown = listing(made, archive, "tv --numeric-owner --full-time -");
   BOOST_CHECK_MESSAGE(shown.find("4194304/0") != shown.npos, shown);
+  const auto usual = listing(made, image.of("/y").value(), "tv --numeric-owner -");
+  BOOST_CHECK_MESSAGE(usual.find(" 1234/56 ") != usual.npos, usual);
   tar_entry large;
   large.path = "l";
   large.size_bytes = 8ull << 30;

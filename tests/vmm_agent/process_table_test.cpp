@@ -280,9 +280,11 @@ BOOST_AUTO_TEST_CASE(numbers_are_used_once_and_places_are_limited) {
   BOOST_REQUIRE(one_more.has_error());
   BOOST_TEST(one_more.error().code.value() == EAGAIN);
   table->remove(2);
-  auto again = table->add(2);
-  BOOST_REQUIRE(again.has_error());
-  BOOST_TEST(again.error().code.value() == EEXIST);
+  for (std::uint32_t used : {std::uint32_t{2}, std::uint32_t{process_table::alive_max}}) {
+    auto again = table->add(used);
+    BOOST_REQUIRE(again.has_error());
+    BOOST_TEST(again.error().code.value() == EEXIST);
+  }
   BOOST_TEST(table->add(101).has_value());
 }
 
