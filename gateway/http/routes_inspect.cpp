@@ -2,6 +2,7 @@
 #include "gateway/http/inspect_query.hpp"
 #include "gateway/http/inspect_session.hpp"
 #include "gateway/http/json_records.hpp"
+#include "gateway/http/json_session_source.hpp"
 #include "gateway/http/listing_text.hpp"
 #include "gateway/http/names.hpp"
 #include "gateway/http/routes.hpp"
@@ -13,41 +14,29 @@ namespace {
 constexpr std::size_t held_listing_bytes_max = 256u << 10;
 
 /// `{"path":P,"files":[…]}`.
-class json_listing : public body_source {
+class json_listing : public json_session_source {
 public:
   json_listing(std::unique_ptr<inspect_session> session, std::string_view path)
-      : session_{std::move(session)} {
+      : json_session_source{std::move(session)} {
     json_.begin_object();
     json_.member("path", path);
     json_.key("files");
     json_.begin_array();
   }
 
-  asio::awaitable<answer<std::string>> next() override {
-    std::string out;
-    while (out.empty() && !session_->has_ended()) {
-      auto chunk = co_await session_->next();
-      if (chunk.has_error()) {
-        co_return chunk.error();
+private:
+  void write(proto::InspectChunk::Reader told) override {
+    if (told.isEntries()) {
+      for (auto entry : told.getEntries()) {
+        write_file_entry(json_, entry);
       }
-      auto content = chunk->view();
-      if (content->isEntries()) {
-        for (auto entry : content->getEntries()) {
-          write_file_entry(json_, entry);
-        }
-      }
-      if (session_->has_ended()) {
-        json_.end_array();
-        json_.end_object();
-      }
-      out = json_.take();
     }
-    co_return out;
   }
 
-private:
-  std::unique_ptr<inspect_session> session_;
-  json_writer json_;
+  void end(proto::InspectChunk::Reader) override {
+    json_.end_array();
+    json_.end_object();
+  }
 };
 
 /// The lines of a directory.

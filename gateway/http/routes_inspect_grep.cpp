@@ -1,6 +1,6 @@
 #include "gateway/http/inspect_query.hpp"
-#include "gateway/http/inspect_session.hpp"
 #include "gateway/http/json_records.hpp"
+#include "gateway/http/json_session_source.hpp"
 #include "gateway/http/json_text.hpp"
 #include "gateway/http/routes.hpp"
 #include "storage/grep_pattern.hpp"
@@ -171,10 +171,10 @@ void write_match(json_writer& json, proto::GrepMatch::Reader match) {
 }
 
 /// `{"path":…,"patterns":[…],"matches":[…],"truncated":…}`.
-class grep_source : public body_source {
+class grep_source : public json_session_source {
 public:
   grep_source(std::unique_ptr<inspect_session> session, const grep_request& asked)
-      : session_{std::move(session)} {
+      : json_session_source{std::move(session)} {
     json_.begin_object();
     json_.member("path", asked.path);
     json_.key("patterns");
@@ -187,32 +187,20 @@ public:
     json_.begin_array();
   }
 
-  asio::awaitable<answer<std::string>> next() override {
-    std::string out;
-    while (out.empty() && !session_->has_ended()) {
-      auto chunk = co_await session_->next();
-      if (chunk.has_error()) {
-        co_return chunk.error();
+private:
+  void write(proto::InspectChunk::Reader told) override {
+    if (told.isMatches()) {
+      for (auto match : told.getMatches()) {
+        write_match(json_, match);
       }
-      auto told = chunk->view();
-      if (told->isMatches()) {
-        for (auto match : told->getMatches()) {
-          write_match(json_, match);
-        }
-      }
-      if (session_->has_ended()) {
-        json_.end_array();
-        json_.member("truncated", told->getTruncated());
-        json_.end_object();
-      }
-      out = json_.take();
     }
-    co_return out;
   }
 
-private:
-  std::unique_ptr<inspect_session> session_;
-  json_writer json_;
+  void end(proto::InspectChunk::Reader last) override {
+    json_.end_array();
+    json_.member("truncated", last.getTruncated());
+    json_.end_object();
+  }
 };
 
 } // namespace
