@@ -12,18 +12,24 @@ namespace coppice::storage {
 
 namespace {
 
-/// Of compiled expressions: RE2 refuses what needs more, and searches slower where its cache of
-/// states would.
-constexpr std::int64_t program_bytes_max = 16ll << 20;
+/// Of an expression and its cache of states: RE2 searches slower where that would need more.
+constexpr std::int64_t search_bytes_max = 16ll << 20;
+/// What the programs of all patterns may need by RE2's count, which refuses what needs more: some
+/// ten milliseconds of work, on the thread that serves everybody.
+constexpr std::int64_t program_bytes_max = 1ll << 20;
+/// What an instruction takes of that, roughly: programs tell their size in instructions.
+constexpr std::int64_t instruction_bytes = 16;
+/// Too little for any program. RE2 takes none at all for no limit.
+constexpr std::int64_t no_program_bytes = 64;
 constexpr std::size_t pattern_bytes_max = 4096;
 constexpr std::size_t patterns_max = 64;
 
-RE2::Options options_for(bool is_sensitive) {
+RE2::Options options_for(bool is_sensitive, std::int64_t bytes_max = search_bytes_max) {
   RE2::Options out;
   out.set_log_errors(false);
   out.set_never_nl(true);
   out.set_case_sensitive(is_sensitive);
-  out.set_max_mem(program_bytes_max);
+  out.set_max_mem(bytes_max);
   return out;
 }
 
@@ -77,13 +83,15 @@ result<line_matcher> line_matcher::compile(const std::vector<std::string>& patte
       how == grep_case::sensitive ||
       (how == grep_case::smart && std::any_of(patterns.begin(), patterns.end(), has_upper));
   std::string all;
+  auto left_bytes = program_bytes_max;
   for (const auto& pattern : patterns) {
     // Each for itself first: half a group of one must not meet the other half in the next.
-    const RE2 alone{pattern, options_for(is_sensitive)};
+    const RE2 alone{pattern, options_for(is_sensitive, left_bytes)};
     if (!alone.ok()) {
       return fail(ec::unsupported,
                   "pattern " + printable(pattern) + " is no regular expression: " + alone.error());
     }
+    left_bytes = std::max(left_bytes - alone.ProgramSize() * instruction_bytes, no_program_bytes);
     all += all.empty() ? "(?m:" : "|(?m:";
     all += pattern;
     all += ')';

@@ -187,6 +187,11 @@ BOOST_AUTO_TEST_CASE(patterns_that_are_none_are_refused) {
   for (const auto* bad : {"", "!", "[", "{a", "a["}) {
     check_fails(glob_set::compile({bad}), ec::unsupported, "glob");
   }
+  // Together they are as large as a request lets them be small: \pL alone is hundreds of ranges.
+  check_fails(line_matcher::compile(strings(64, "\\pL{50}"), grep_case::sensitive), ec::unsupported,
+              "too large");
+  BOOST_TEST(
+      line_matcher::compile(strings(64, "\\w+ [a-z]{1,20} foo"), grep_case::sensitive).has_value());
   auto hits = [](const std::string& pattern, grep_case how) {
     return line_matcher::compile({pattern}, how).value().find("Foo", 0, 3).has_value();
   };
