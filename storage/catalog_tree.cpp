@@ -44,7 +44,7 @@ tree_walk walk_ancestors(lmdb::transaction& in, const tables& t, const uuid& fro
   for (auto at = file_parent(in, t, from); at && living.size() <= end;
        at = file_parent(in, t, at)) {
     if (visits++ >= bounds.visits_max) {
-      out.is_truncated = true;
+      out.is_truncated = out.is_too_large = true;
       break;
     }
     if (is_live(in, t, at)) {
@@ -69,16 +69,18 @@ tree_walk walk_descendants(lmdb::transaction& in, const tables& t, const uuid& f
     const auto node = open.front();
     open.pop_front();
     const auto prefix = keys::of(node.image);
+    std::vector<open_node> dead;
     lmdb::cursor at{in, t.image_file_children};
     for (bool more = at.seek(prefix); more && at.key().starts_with(prefix); more = at.next()) {
       const auto child = keys::id_of(at.key().substr(prefix.size()));
       const bool lives = is_live(in, t, child);
-      if (visits++ >= bounds.visits_max || (lives && seen == bounds.offset + bounds.limit)) {
+      out.is_too_large = visits++ >= bounds.visits_max;
+      if (out.is_too_large || (lives && seen == bounds.offset + bounds.limit)) {
         out.is_truncated = true;
         return out;
       }
       if (!lives) {
-        open.push_front({child, node.living, node.distance}); // before those further away
+        dead.push_back({child, node.living, node.distance});
         continue;
       }
       if (seen++ >= bounds.offset) {
@@ -88,6 +90,7 @@ tree_walk walk_descendants(lmdb::transaction& in, const tables& t, const uuid& f
         open.push_back({child, child, node.distance + 1});
       }
     }
+    open.insert(open.begin(), dead.begin(), dead.end()); // before those further away
   }
   return out;
 }
@@ -106,6 +109,13 @@ result<frame<proto::ImageTree>> catalog::walk_tree(proto::WalkTree::Reader reque
     bounds.limit = std::min(request.getLimit(), page_rows_max);
     const auto walk = request.getUpwards() ? walk_ancestors(in, impl_->t, from, bounds)
                                            : walk_descendants(in, impl_->t, from, bounds);
+    if (walk.is_too_large && walk.nodes.empty()) {
+      return fail(ec::unsupported,
+                  "what lies behind offset " + std::to_string(bounds.offset) +
+                      " is further away than a walk goes, which looks at " +
+                      std::to_string(bounds.visits_max) +
+                      " images, deleted ones too: begin at an image that is nearer to it");
+    }
     std::vector<frame<proto::ImageRow>> rows;
     for (const auto& node : walk.nodes) {
       auto image = load_image(in, impl_->t, project, node.image);

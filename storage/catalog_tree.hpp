@@ -30,6 +30,7 @@ struct tree_node {
 struct tree_walk {
   std::vector<tree_node> nodes;
   bool is_truncated = false; ///< there is more within the distance
+  bool is_too_large = false; ///< and a larger offset will not find it
 };
 
 /// Which part of a walk is wanted.

@@ -92,6 +92,13 @@ BOOST_AUTO_TEST_CASE(deleted_images_are_looked_through) {
   BOOST_TEST(walk({.from = 6, .is_upwards = true}) == "3<0@1 ");
 }
 
+BOOST_AUTO_TEST_CASE(what_stands_on_deleted_images_keeps_their_order) {
+  for (auto id : {2, 3}) {
+    remove(static_cast<std::uint64_t>(id));
+  }
+  BOOST_TEST(walk({}) == "4<1@1 5<1@1 6<1@1 7<4@2 8<7@3 ");
+}
+
 BOOST_AUTO_TEST_CASE(a_walk_looks_at_a_limited_number_of_images) {
   c.reset();
   auto env = lmdb::environment::open(folder.path / "catalog", {1u << 30, 32, 16});
@@ -104,6 +111,12 @@ BOOST_AUTO_TEST_CASE(a_walk_looks_at_a_limited_number_of_images) {
   auto down = walk_descendants(*in, *t, id_number(1), bounds);
   BOOST_TEST(down.nodes.size() == 4u);
   BOOST_TEST(down.is_truncated);
+  BOOST_TEST(down.is_too_large);
+  bounds.offset = 4;
+  down = walk_descendants(*in, *t, id_number(1), bounds);
+  BOOST_TEST(down.nodes.empty());
+  BOOST_TEST(down.is_too_large); // which a larger offset would not mend
+  bounds.offset = 0;
   bounds.visits_max = 2;
   auto up = walk_ancestors(*in, *t, id_number(8), bounds);
   BOOST_TEST(up.nodes.size() == 2u);
