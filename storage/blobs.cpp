@@ -272,8 +272,8 @@ result<std::unique_ptr<blobs::upload>> blobs::make_room() {
     }
   }
   if (idlest == uploads_.end() || chosen_.now() - idlest->second->last_use < idle_min) {
-    return fail(ec::too_large, std::to_string(uploads_max) +
-                                   " uploads are in progress, which is the limit: try again later");
+    return fail(ec::busy, std::to_string(uploads_max) +
+                              " uploads are in progress, which is the limit: try again later");
   }
   auto out = std::move(idlest->second);
   uploads_.erase(idlest);

@@ -58,7 +58,7 @@ public:
   blobs(const blobs&) = delete;
   blobs& operator=(const blobs&) = delete;
 
-  /// Starts an upload and gives its number. too_large: every place is taken by one that is not
+  /// Starts an upload and gives its number. busy: every place is taken by one that is not
   /// idle.
   task<result<std::uint64_t>> begin();
   /// too_large: beyond `bytes_max`. not_found: no such upload.

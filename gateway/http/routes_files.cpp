@@ -32,6 +32,15 @@ private:
   bool is_finished_ = false;
 };
 
+/// The store knows every upload of a request until its end, but for one that had to give way.
+refusal told_apart(refusal why) {
+  if (why.status == 404) {
+    return {429, "the upload rested while others waited for its place, and was dropped: send the "
+                 "file again"};
+  }
+  return why;
+}
+
 /// The body into the store, one piece at a time: a slow store slows the client down.
 asio::awaitable<answer<frame<proto::BlobStored>>> store_body(exchange& x) {
   auto bytes_max = x.config().http.upload_bytes_max;
@@ -66,12 +75,16 @@ asio::awaitable<answer<frame<proto::BlobStored>>> store_body(exchange& x) {
     });
     auto done = co_await x.write<proto::Done>(x.inside().store, std::move(append));
     if (done.has_error()) {
-      co_return done.error();
+      co_return told_apart(done.error());
     }
   }
   auto finish = make_frame<proto::FinishBlob>([&](auto root) { root.setUpload(current.number()); });
   current.finished();
-  co_return co_await x.write<proto::BlobStored>(x.inside().store, std::move(finish));
+  auto stored = co_await x.write<proto::BlobStored>(x.inside().store, std::move(finish));
+  if (stored.has_error()) {
+    co_return told_apart(stored.error());
+  }
+  co_return std::move(*stored);
 }
 
 asio::awaitable<answer<frame<proto::FileRecord>>> find_file(exchange& x, std::string sha256,

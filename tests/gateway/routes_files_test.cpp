@@ -89,4 +89,12 @@ BOOST_AUTO_TEST_CASE(a_full_disk_is_told_and_the_upload_given_up) {
   BOOST_TEST(mentions(error_of(answer), "No space left"));
 }
 
+BOOST_AUTO_TEST_CASE(an_upload_that_had_to_give_way_may_be_sent_again) {
+  inside.store_error = ec::not_found;
+  auto answer = client().post("/v1/files", "x");
+  BOOST_TEST(answer.status == 429u);
+  BOOST_TEST(!answer.header("Retry-After").empty());
+  BOOST_TEST(mentions(error_of(answer), "send the file again"));
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -210,7 +210,7 @@ BOOST_AUTO_TEST_CASE(when_all_places_are_taken_only_the_longest_idle_upload_give
     uploads.push_back(upload());
   }
   now += blobs::idle_min - std::chrono::seconds{1};
-  check_fails(run(files.begin()), ec::too_large, "64 uploads");
+  check_fails(run(files.begin()), ec::busy, "64 uploads");
   BOOST_REQUIRE(append(uploads[0], "busy"));
   now += std::chrono::seconds{1};
   BOOST_CHECK(run(files.begin()));
@@ -247,7 +247,7 @@ BOOST_AUTO_TEST_CASE(places_are_taken_before_the_disk_has_answered) {
   }
   auto refused = begin(files.begin());
   BOOST_REQUIRE(refused->has_value());
-  check_fails(**refused, ec::too_large, "64 uploads");
+  check_fails(**refused, ec::busy, "64 uploads");
   release();
   for (auto& each : begun) {
     BOOST_REQUIRE(each->has_value());
