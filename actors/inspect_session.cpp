@@ -33,13 +33,8 @@ ec code_of(proto::InspectAnswer::Reason reason) {
 
 /// What is wrong with the worker, as its client sees it.
 caf::error worker_error(const failure& f) {
-  if (f.code == storage::ec::gone) {
-    return make_error(ec::damaged, f.text);
-  }
-  if (f.code == storage::ec::damaged) {
-    return to_error(f);
-  }
-  return make_error(ec::unavailable, f.text);
+  const bool is_at_fault = f.code == storage::ec::gone || f.code == storage::ec::damaged;
+  return make_error(is_at_fault ? ec::damaged : ec::unavailable, f.text);
 }
 
 /// A frame has 2 MiB; disks that differ in more places are compared by reading.

@@ -15,10 +15,11 @@ ec translate(storage::ec code) {
     return ec::not_found;
   case storage::ec::wrong_type:
     return ec::wrong_type;
-  case storage::ec::damaged:
-  case storage::ec::not_clean:
   case storage::ec::unsupported:
-    return ec::damaged;
+    return ec::invalid;
+  case storage::ec::damaged: // the store; what is wrong in an image's content is told otherwise
+  case storage::ec::not_clean:
+    return ec::internal;
   case storage::ec::too_large:
     return ec::too_large;
   case storage::ec::conflict:

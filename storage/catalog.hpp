@@ -163,9 +163,9 @@ private:
 };
 
 /// One write transaction. Destroyed without commit: nothing happened. A failed call leaves the
-/// transaction as it was before that call where the failure is not_found, conflict, busy or
-/// unsupported (a name that the catalog does not take); after any other failure the whole
-/// transaction must be dropped, and commit refuses.
+/// transaction as it was before that call, but for request keys that were too old, where the
+/// failure is not_found, conflict, busy or unsupported (a name that the catalog does not take);
+/// after any other failure the whole transaction must be dropped, and commit refuses.
 class catalog::transaction {
 public:
   transaction(transaction&&) noexcept;

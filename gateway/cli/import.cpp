@@ -61,6 +61,7 @@ std::string text_of_member(const json::object& object, std::string_view name) {
 result<std::string> start_import(const admin_client& daemon, const import_options& options,
                                  std::chrono::seconds timeout) {
   json::object body;
+  body["timeout"] = timeout.count();
   if (!options.tag.empty()) {
     body["tag"] = options.tag;
   }
@@ -78,7 +79,6 @@ result<std::string> start_import(const admin_client& daemon, const import_option
     target = "/admin/import";
   } else if (options.source.starts_with("docker://")) {
     body["registry"] = json::object{{"url", options.source}};
-    body["timeout"] = timeout.count();
     target = "/v1/images/import";
   } else {
     return refused("'" + options.source +

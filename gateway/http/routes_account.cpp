@@ -1,18 +1,13 @@
 #include "gateway/http/routes.hpp"
 
-#include <algorithm>
-#include <thread>
-
 namespace coppice::gateway {
 namespace {
 
-void write_limits(json_writer& json, const settings& config) {
-  // Runs beyond the slots wait in order, so this is what makes sense at once, not what is refused.
-  auto slots = config.vm.running_max > 0 ? config.vm.running_max
-                                         : std::max(1u, std::thread::hardware_concurrency());
+void write_limits(json_writer& json, const settings& config, const node_capacity& capacity) {
   json.begin_object();
   json.member("instance_max_timeout", config.limits.instance_timeout_max.count());
-  json.member("instance_max_concurrency", slots);
+  // Runs beyond the slots wait in order, so this is what makes sense at once, not what is refused.
+  json.member("instance_max_concurrency", capacity.running);
   json.member("instance_max_layer_bytes", config.limits.layer_bytes_max);
   json.member("images_import_max_concurrency", config.import.running_max);
   json.member("images_import_max_timeout", config.import.timeout_max.count());
@@ -65,7 +60,7 @@ asio::awaitable<reply> get_whoami(exchange& x) {
   }
   json.end_object();
   json.key("limits");
-  write_limits(json, x.config());
+  write_limits(json, x.config(), x.inside().capacity->get());
   json.key("operations_stat");
   json.begin_object();
   json.member("running_instances", active->getInstances());

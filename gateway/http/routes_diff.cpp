@@ -152,12 +152,8 @@ private:
   compared_images images_;
 };
 
-asio::awaitable<reply> text_diff(exchange& x, uuid older, uuid newer) {
-  auto path = parse_path(x, {});
-  if (path.has_error()) {
-    co_return reply{path.error()};
-  }
-  auto images = co_await compare(x, older, newer, proto::InspectVerb::TEXT_DIFF, *path);
+asio::awaitable<reply> text_diff(exchange& x, uuid older, uuid newer, std::string path) {
+  auto images = co_await compare(x, older, newer, proto::InspectVerb::TEXT_DIFF, path);
   if (images.has_error()) {
     co_return reply{images.error()};
   }
@@ -214,11 +210,19 @@ asio::awaitable<reply> get_image_diff(exchange& x) {
   if (*limit == 0) {
     co_return reply{bad_request("limit must be between 1 and 100000")};
   }
+  std::string path;
+  if (*is_text) {
+    auto given = parse_path(x, {});
+    if (given.has_error()) {
+      co_return reply{given.error()};
+    }
+    path = std::move(*given);
+  }
   if (*older == *newer) {
     co_return co_await no_difference(x, *older, *is_text);
   }
   if (*is_text) {
-    co_return co_await text_diff(x, *older, *newer);
+    co_return co_await text_diff(x, *older, *newer, std::move(path));
   }
   auto images = co_await compare(x, *older, *newer, proto::InspectVerb::DIFF, {});
   if (images.has_error()) {

@@ -247,8 +247,12 @@ asio::awaitable<reply> delete_tag(exchange& x) {
   if (id.has_error()) {
     co_return reply{id.error()};
   }
-  auto tag = x.query().find("tag").value_or("");
-  if (!tag.empty() && !is_tag(tag)) {
+  const auto named = x.query().find("tag");
+  const auto tag = named.value_or("");
+  if (named && tag.empty()) {
+    co_return reply{bad_request("tag is empty: name one, or leave it out to remove all")};
+  }
+  if (named && !is_tag(tag)) {
     co_return reply{not_found("the image has no such tag")};
   }
   auto request = make_frame<proto::RemoveTag>([&](auto root) {

@@ -8,7 +8,7 @@ using namespace coppice::test;
 BOOST_FIXTURE_TEST_SUITE(routes, server_fixture)
 
 BOOST_AUTO_TEST_CASE(whoami_tells_rights_limits_and_what_runs) {
-  inside.config.vm.running_max = 7;
+  inside.capacity->set({7, 1, 4096});
   auto answer = client().get("/v1/whoami");
   BOOST_TEST(answer.status == 200u);
   auto body = answer.json();

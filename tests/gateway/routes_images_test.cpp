@@ -102,6 +102,8 @@ BOOST_AUTO_TEST_CASE(tags_are_set_and_removed) {
     BOOST_TEST(client.request("PATCH", "/v1/images/" + id + "/tag", body).status == 400u, body);
   }
   BOOST_TEST(client.request("DELETE", "/v1/images/" + id + "/tag?tag=other").status == 404u);
+  // A name that went missing in a script is not all names.
+  BOOST_TEST(client.request("DELETE", "/v1/images/" + id + "/tag?tag=").status == 400u);
   answer = client.request("DELETE", "/v1/images/" + id + "/tag?tag=x/y:1");
   BOOST_TEST(answer.status == 204u);
   BOOST_TEST(answer.body.empty());

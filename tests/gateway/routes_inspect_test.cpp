@@ -358,6 +358,7 @@ BOOST_AUTO_TEST_CASE(two_images_are_compared_page_by_page) {
   BOOST_TEST(client.get("/v1/images/" + older + "/diff/" + none).status == 404u);
   auto itself = client.get("/v1/images/" + older + "/diff/" + older).json();
   BOOST_TEST(itself.at("changes").as_array().empty());
+  BOOST_TEST(client.get("/v1/images/" + older + "/diff/" + older + "?text=1").status == 400u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
