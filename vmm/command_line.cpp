@@ -8,13 +8,11 @@ namespace coppice::vmm {
 
 namespace {
 
-std::string machine_type(accelerator accel) {
-  // Without a deadline timer, which TCG has not, the guest measures its local APIC's rate over a
-  // tenth of a second of the host's time. Where QEMU gets no processor in that time it gives the
-  // timer up ("APIC frequency too slow"), and without the timer chip to fall back on it sleeps for
-  // ever at its first wait.
+std::string machine_type(accelerator accel, std::uint32_t tsc_khz) {
+  // The timer chip is only needed by a guest that has nothing else to find its clock rate with.
+  const bool clock_is_given = accel == accelerator::kvm || tsc_khz != 0;
   return std::string{"microvm,x-option-roms=off,memory-backend=mem,pit="} +
-         (accel == accelerator::kvm ? "off" : "on");
+         (clock_is_given ? "off" : "on");
 }
 
 /// Under TCG `rep movsb` is emulated byte by byte: without these flags the guest uses other loops.
@@ -126,7 +124,7 @@ std::vector<std::string> command_line(const machine_options& options, const disk
       "none",
       "-no-reboot",
       "-M",
-      machine_type(options.accel),
+      machine_type(options.accel, tsc_khz),
       "-accel",
       std::string{to_string(options.accel)},
       "-cpu",

@@ -46,10 +46,10 @@ bool mentions(const std::vector<std::string>& argv, const std::string& text) {
 
 } // namespace
 
-BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate_and_keeps_its_timer_chip) {
+BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate) {
   auto argv = line(accelerator::tcg, 2'596'130);
   BOOST_TEST(argv.front() == "/usr/bin/qemu-system-x86_64");
-  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=on"));
+  BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=off"));
   BOOST_TEST(has(argv, "-accel", "tcg"));
   BOOST_TEST(has(argv, "-cpu", "max,-erms,-fsrm,-la57,-smap,-smep"));
   BOOST_TEST(has(argv, "-m", "512M"));
@@ -60,7 +60,7 @@ BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate_and_keeps_its_timer_chip
                  "tsc_early_khz=2596130 tsc=reliable no_timer_check"));
 }
 
-BOOST_AUTO_TEST_CASE(without_a_constant_clock_the_guest_finds_its_rate_itself) {
+BOOST_AUTO_TEST_CASE(without_a_constant_clock_the_guest_keeps_its_timer_chip) {
   auto argv = line(accelerator::tcg, 0);
   BOOST_TEST(has(argv, "-M", "microvm,x-option-roms=off,memory-backend=mem,pit=on"));
   BOOST_TEST(!mentions(argv, "tsc_early_khz"));
