@@ -98,8 +98,9 @@ machine_sockets pick_sockets(const disk_attachment& disk) {
 
 std::string kernel_arguments(accelerator accel, std::uint32_t tsc_khz) {
   // panic=-1 with -no-reboot: a guest that panics ends QEMU at once. cryptomgr.notests saves a
-  // sixth of the boot; the rest was measured to help or to do no harm (docs/decisions.md).
-  std::string out = "panic=-1 reboot=t console=ttyS0 loglevel=3 random.trust_cpu=on "
+  // sixth of the boot; the rest was measured to help or to do no harm (docs/decisions.md). Warnings
+  // are shown: machine_session looks for one.
+  std::string out = "panic=-1 reboot=t console=ttyS0 loglevel=5 random.trust_cpu=on "
                     "rcupdate.rcu_expedited=1 init_on_alloc=0 cryptomgr.notests";
   if (accel == accelerator::tcg) {
     // TCG is no barrier that a guest's own mitigations could add to.

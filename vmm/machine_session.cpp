@@ -16,6 +16,15 @@ constexpr std::size_t qemu_lines_shown = 6;
 // QEMU's sockets close when it ends: this long to learn how it ended before that is a fault.
 constexpr std::chrono::seconds exit_grace{2};
 
+// Nothing of a guest was used before its agent is ready.
+constexpr unsigned boots_max = 4;
+
+/// What Linux says when it gives up the timer of its local APIC (arch/x86/kernel/apic/apic.c).
+bool tells_of_lost_timer(std::string_view console) {
+  return console.find("APIC frequency too slow") != console.npos ||
+         console.find("APIC timer disabled") != console.npos;
+}
+
 // Memory is a file that both sides map: it is left out of the stream. Events tell of the progress.
 constexpr const char* share_memory =
     R"({"execute":"migrate-set-capabilities","arguments":{"capabilities":[)"
@@ -79,7 +88,15 @@ void machine_session::begin(std::weak_ptr<child_process> process) {
     kill_process(); // ordered before the loop came to it
     return;
   }
-  console_->start();
+  if (options_.from) {
+    console_->start();
+  } else {
+    console_->start([self = weak_from_this()] {
+      if (auto alive = self.lock()) {
+        alive->boots_anew();
+      }
+    });
+  }
   qmp_->start();
   channel_->start();
   if (options_.from) {
@@ -87,6 +104,28 @@ void machine_session::begin(std::weak_ptr<child_process> process) {
   }
   arm(options_.boot_timeout, machine_event::fault,
       "the guest's agent did not report ready within " + seconds_text(options_.boot_timeout));
+}
+
+/// Where there is no deadline timer, as under TCG, a kernel measures the rate of its local APIC in
+/// a tenth of a second of the host's time. If QEMU gets no processor in that time the kernel gives
+/// the timer up, has no other, and sleeps for ever at its first wait. So it is started again.
+bool machine_session::boots_anew() {
+  if (state_ != machine_state::starting || !tells_of_lost_timer(console_->text())) {
+    return false;
+  }
+  if (boots_ == boots_max) {
+    handle(machine_event::fault, "the guest's kernel lost its timer at each of " +
+                                     std::to_string(boots_max) +
+                                     " boots: the host has too little processor time to spare");
+    return true;
+  }
+  ++boots_;
+  console_->forget();
+  // A guest that resets itself ends QEMU (-no-reboot), and so would this.
+  qmp_->order(R"({"execute":"set-action","arguments":{"reboot":"reset"}})", [] {});
+  qmp_->order(R"({"execute":"system_reset"})", [] {});
+  qmp_->order(R"({"execute":"set-action","arguments":{"reboot":"shutdown"}})", [] {});
+  return true;
 }
 
 void machine_session::restore() {
@@ -221,7 +260,14 @@ void machine_session::answer_order(result<void> how) {
 
 void machine_session::take(frame<proto::FromGuest> message) {
   const bool is_ready = (*message.view()).isReady();
-  if (is_ready && !(options_.from && state_ == machine_state::starting)) {
+  const bool is_booted = state_ == machine_state::starting && !options_.from;
+  if (is_ready && is_booted) {
+    console_->drain();
+    if (boots_anew()) {
+      return;
+    }
+  }
+  if (is_ready && (is_booted || state_ != machine_state::starting)) {
     ready_ = std::move(message);
     handle(machine_event::ready, "the guest's agent was started a second time");
   } else if (state_ == machine_state::starting) {

@@ -50,6 +50,7 @@ private:
   void take_migration(const std::string& status);
   void restore();
   void save();
+  bool boots_anew();
   void obey(const char* command, const char* what);
   void obeyed();
   void look_later();
@@ -75,6 +76,7 @@ private:
   machine::answer order_; // that QEMU carries out
   std::string guest_end_; // what QMP said about a guest that ended by itself
   std::optional<frame<proto::FromGuest>> ready_;
+  unsigned boots_ = 1;
   bool killed_ = false;
   bool exit_is_near_ = false; // a channel has closed: the timer is for that
   std::weak_ptr<child_process> process_;

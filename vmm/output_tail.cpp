@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <utility>
 
 namespace coppice::vmm {
 
@@ -73,7 +74,8 @@ tail_reader::tail_reader(boost::asio::io_context& context, unique_fd source, std
   source_.non_blocking(true, ignored);
 }
 
-void tail_reader::start() {
+void tail_reader::start(std::function<void()> on_more) {
+  on_more_ = std::move(on_more);
   read();
 }
 
@@ -82,9 +84,13 @@ void tail_reader::read() {
   // handed over, would be missed by drain().
   source_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                      [self = shared_from_this()](boost::system::error_code error) {
-                       if (!error && self->take(error)) {
-                         self->read();
+                       if (error || !self->take(error)) {
+                         return;
                        }
+                       if (self->on_more_) {
+                         self->on_more_();
+                       }
+                       self->read();
                      });
 }
 

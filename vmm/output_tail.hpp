@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +20,10 @@ public:
   explicit output_tail(std::size_t bytes_max) : bytes_max_{bytes_max} {}
 
   void append(std::string_view bytes);
+
+  void clear() {
+    bytes_.clear();
+  }
 
   /// At most `bytes_max`.
   std::string text() const;
@@ -39,7 +44,8 @@ class tail_reader : public std::enable_shared_from_this<tail_reader> {
 public:
   tail_reader(boost::asio::io_context& context, unique_fd source, std::size_t bytes_max);
 
-  void start();
+  /// `on_more`: after each piece that came by itself.
+  void start(std::function<void()> on_more = {});
 
   /// Takes what has been written so far; for use after the writer has ended.
   void drain();
@@ -50,12 +56,18 @@ public:
     return tail_.text();
   }
 
+  /// What came until now is not kept.
+  void forget() {
+    tail_.clear();
+  }
+
 private:
   void read();
   bool take(boost::system::error_code& error);
 
   boost::asio::posix::stream_descriptor source_;
   output_tail tail_;
+  std::function<void()> on_more_;
   std::uint64_t taken_ = 0; // bytes
 };
 

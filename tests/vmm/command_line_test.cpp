@@ -55,7 +55,7 @@ BOOST_AUTO_TEST_CASE(a_tcg_guest_is_told_its_clock_rate) {
   BOOST_TEST(has(argv, "-m", "512M"));
   BOOST_TEST(has(argv, "-smp", "2"));
   BOOST_TEST(has(argv, "-append",
-                 "panic=-1 reboot=t console=ttyS0 loglevel=3 random.trust_cpu=on "
+                 "panic=-1 reboot=t console=ttyS0 loglevel=5 random.trust_cpu=on "
                  "rcupdate.rcu_expedited=1 init_on_alloc=0 cryptomgr.notests mitigations=off "
                  "tsc_early_khz=2596130 tsc=reliable no_timer_check"));
 }

@@ -32,7 +32,18 @@ void say(const std::vector<std::byte>& bytes) {
 }
 
 /// What it does not do as a QEMU would.
-enum class flaw { none, ignores_quit, ignores_stop, ignores_cont, stops_again, mute_when_stopped };
+enum class flaw {
+  none,
+  ignores_quit,
+  ignores_stop,
+  ignores_cont,
+  stops_again,
+  mute_when_stopped,
+  loses_timers
+};
+
+constexpr const char* lost_timer = "APIC frequency too slow, disabling apic timer\r\n";
+bool resets_end_it = true; // -no-reboot
 
 /// A restore goes as the first word of the state says.
 void restore(const std::string& line) {
@@ -81,6 +92,15 @@ void answer_line(const std::string& line, flaw how) {
     say(qmp, "{\"event\": \"STOP\"}\r\n");
   } else if (has("\"cont\"")) {
     say(qmp, "{\"event\": \"RESUME\"}\r\n");
+  }
+  if (has("set-action")) {
+    resets_end_it = !has("\"reset\"");
+  } else if (has("system_reset") && resets_end_it) {
+    std::exit(0);
+  } else if (has("system_reset") && how == flaw::loses_timers) {
+    say(console, lost_timer);
+  } else if (has("system_reset")) {
+    say(wire(ready_message()));
   }
   say(qmp, "{\"return\": {}}\r\n");
   if (has("\"cont\"") && how == flaw::stops_again) {
@@ -132,6 +152,12 @@ void behave(const std::string& how) {
   if (how == "silent") {
     serve();
   }
+  if (how == "loses-timer" || how == "ready-without-timer" || how == "loses-timers") {
+    say(console, lost_timer);
+  }
+  if (how == "loses-timer" || how == "loses-timers") {
+    serve(how == "loses-timers" ? flaw::loses_timers : flaw::none);
+  }
   if (how == "early") {
     say(wire(mounted_message()));
     serve();
@@ -145,7 +171,7 @@ void behave(const std::string& how) {
     serve();
   }
   say(wire(ready_message()));
-  if (how == "ready") {
+  if (how == "ready" || how == "ready-without-timer") {
     serve();
   }
   const std::pair<const char*, flaw> flaws[] = {{"stubborn", flaw::ignores_quit},

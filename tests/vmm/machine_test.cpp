@@ -159,6 +159,28 @@ BOOST_FIXTURE_TEST_CASE(the_boot_deadline_ends_a_silent_guest, fixture) {
   BOOST_TEST(failure_has("Linux version 6.1\nbooting"));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_guest_that_lost_its_timer_is_booted_anew, fixture) {
+  start("loses-timer");
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  vm->quit();
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_guest_is_not_ready_without_its_timer, fixture) {
+  start("ready-without-timer"); // a second time after the reset, which would be a failure
+  BOOST_REQUIRE(watch.wait_for("ready"));
+  vm->quit();
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST((watch.said() == said{"ready", "gone"}));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_guest_that_loses_its_timer_again_and_again_is_a_failure, fixture) {
+  start("loses-timers");
+  BOOST_REQUIRE(watch.wait_for("gone"));
+  BOOST_TEST(failure_has("at each of 4 boots"));
+}
+
 BOOST_FIXTURE_TEST_CASE(a_qemu_that_dies_says_so_in_its_own_words, fixture) {
   start("dies");
   BOOST_REQUIRE(watch.wait_for("gone"));
