@@ -61,6 +61,14 @@ struct fixture : test::instance_fixture {
     });
   }
 
+  void input_taken(std::uint32_t spid, std::uint64_t bytes, bool closed = false) {
+    guest([&](auto m) {
+      m.initStdinTaken().setSpid(spid);
+      m.getStdinTaken().setTotalBytes(bytes);
+      m.getStdinTaken().setClosed(closed);
+    });
+  }
+
   auto signal(std::uint32_t spid, int number) {
     return order([&](auto r) {
       r.setSpid(spid);
@@ -250,11 +258,7 @@ BOOST_AUTO_TEST_CASE(input_that_nobody_takes_is_bounded_and_flows_again_when_som
   BOOST_TEST(static_cast<bool>(write(2, most)));
   BOOST_TEST(test::fails_with(write(2, "y"), ec::busy));
   auto taken = [&](std::uint64_t bytes, bool closed) {
-    guest([&](auto m) {
-      m.initStdinTaken().setSpid(2);
-      m.getStdinTaken().setTotalBytes(bytes);
-      m.getStdinTaken().setClosed(closed);
-    });
+    input_taken(2, bytes, closed);
   };
   taken(1, false);
   BOOST_TEST(static_cast<bool>(write(2, "y")));
@@ -266,6 +270,46 @@ BOOST_AUTO_TEST_CASE(input_that_nobody_takes_is_bounded_and_flows_again_when_som
   BOOST_TEST((reported() == words{"spawn 2", "stdin 2 xxxxxxxxxx..."}));
   BOOST_TEST(said->processes.back().view()->getStdin().getData().size() ==
              process_input::recorded_bytes_max);
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_lies_of_what_it_took_cannot_make_input_pile_up) {
+  start();
+  started();
+  exec({}, false);
+  exec_started(2);
+  exec({}, false);
+  exec_started(3);
+  script->holds_orders = true;
+  const std::string much(limits::stdin_bytes_max, 'x');
+  std::size_t given = 0;
+  for (; write(2, much); ++given) {
+    BOOST_REQUIRE(given < 10u);
+    input_taken(2, UINT64_MAX);
+  }
+  BOOST_TEST(given * much.size() <= stdin_queue::waiting_bytes_max);
+  BOOST_TEST(test::fails_with(write(3, much), ec::busy));
+  exec(much);
+  BOOST_TEST(test::fails_with(execs.back(), ec::busy));
+  // What nobody will read makes room.
+  input_taken(2, 0, true);
+  BOOST_TEST(static_cast<bool>(write(3, much)));
+}
+
+BOOST_AUTO_TEST_CASE(a_process_that_does_not_run_takes_no_input) {
+  start();
+  started();
+  const std::string much(limits::stdin_bytes_max, 'x');
+  for (std::uint32_t spid : {2u, 3u}) {
+    exec(much);
+    BOOST_TEST(!execs.back().error());
+    input_taken(spid, UINT64_MAX);
+  }
+  exec(much);
+  BOOST_TEST(test::fails_with(execs.back(), ec::busy));
+  exec_started(2);
+  input_taken(2, UINT64_MAX);
+  exec(much);
+  BOOST_TEST(!execs.back().error());
 }
 
 BOOST_AUTO_TEST_CASE(the_sixty_fifth_process_beside_the_command_is_refused) {
