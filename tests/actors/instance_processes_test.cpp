@@ -1,6 +1,9 @@
 #include "tests/actors/instance_fixture.hpp"
 
+#include "actors/run_frames.hpp"
+
 #include <boost/test/unit_test.hpp>
+#include <capnp/any.h>
 
 #include <cerrno>
 
@@ -310,6 +313,37 @@ BOOST_AUTO_TEST_CASE(a_process_that_does_not_run_takes_no_input) {
   input_taken(2, UINT64_MAX);
   exec(much);
   BOOST_TEST(!execs.back().error());
+}
+
+BOOST_AUTO_TEST_CASE(only_what_is_known_of_a_process_is_kept_of_what_a_guest_says) {
+  start();
+  started();
+  exec();
+  exec_started(2);
+  guest([](auto m) {
+    auto e = m.initExited();
+    e.setSpid(2);
+    auto result = capnp::toAny(e.initResult());
+    auto usage = result.getPointerSection()[0].initAsAnyStruct(20'000, 0);
+    usage.getDataSection()[0] = 7;
+  });
+  auto report = said->processes.back().view();
+  BOOST_REQUIRE(report->isExit());
+  BOOST_TEST(report->getExit().getUsage().getUserTimeUs() == 7u);
+  BOOST_TEST(report->totalSize().wordCount * sizeof(capnp::word) < 1000u);
+
+  auto message = make_frame<proto::FromGuest>([](auto m) {
+    auto process = capnp::toAny(m.initStarted());
+    auto args = process.getPointerSection()[1].initAsListOfAnyStruct(10'000, 1, 2);
+    args[0].getPointerSection()[0].template setAs<capnp::Text>("-l");
+  });
+  auto view = message.view();
+  BOOST_REQUIRE(view->getStarted().getArgs().size() == 2u);
+  auto executing = executing_report({}, {}, view->getStarted());
+  auto args = executing.view()->getSpawn().getArgs();
+  BOOST_REQUIRE(args.size() == 2u);
+  BOOST_TEST(args[0].cStr() == "-l");
+  BOOST_TEST(executing.bytes().size() < 1000u);
 }
 
 BOOST_AUTO_TEST_CASE(the_sixty_fifth_process_beside_the_command_is_refused) {
