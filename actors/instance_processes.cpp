@@ -138,7 +138,10 @@ void instance_state::order_guest(const frame<proto::ToGuest>& message,
           },
           [this, then](const caf::error& e) {
             --orders_under_way_;
-            then(e);
+            // It waited until there was nobody left to take it: that is no fault of the VM.
+            then(at(instance_stage::executing)
+                     ? e
+                     : make_error(ec::conflict, "the operation's command has ended"));
           });
 }
 
@@ -204,10 +207,10 @@ void instance_state::stdin_taken(proto::FromGuest::StdinTaken::Reader message) {
   // Before it runs nothing reads, and we hold its whole order.
   if (process && process->runs) {
     process->input.taken(message.getTotalBytes(), message.getClosed());
-  }
-}
-
     if (message.getClosed()) {
       stdin_.drop(message.getSpid());
     }
+  }
+}
+
 } // namespace coppice

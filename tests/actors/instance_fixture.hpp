@@ -75,6 +75,9 @@ inline vm_actor::behavior_type vm_double(vm_actor::pointer self,
         // nop
       },
       [script](const frame<proto::VmStopped>& how) {
+        for (auto& order : std::exchange(script->waiting_orders, {})) {
+          order.deliver(make_error(ec::vm, "the VM is gone"));
+        }
         for (auto& s : std::exchange(script->waiting_stops, {})) {
           s.deliver(how);
         }

@@ -315,6 +315,31 @@ BOOST_AUTO_TEST_CASE(a_process_that_does_not_run_takes_no_input) {
   BOOST_TEST(!execs.back().error());
 }
 
+BOOST_AUTO_TEST_CASE(a_signal_that_the_end_of_the_run_overtook_is_a_conflict) {
+  start();
+  started();
+  exec();
+  exec_started(2);
+  script->holds_orders = true;
+  script->holds_stop = true;
+  std::optional<caf::error> refused;
+  sys.spawn([&, to = work](caf::event_based_actor* asker) {
+    asker
+        ->request(to, caf::infinite, make_frame<proto::ProcessOrder>([](auto r) {
+                    r.setSpid(2);
+                    r.setSignal(9);
+                  }))
+        .then([](const frame<proto::ProcessAnswer>&) {}, [&](caf::error& e) { refused = e; });
+  });
+  drain();
+  BOOST_TEST(!refused.has_value());
+  vm_fails("it broke");
+  self->send(vm(), make_frame<proto::VmStopped>());
+  drain();
+  BOOST_REQUIRE(refused.has_value());
+  BOOST_TEST((code_of(*refused) == ec::conflict));
+}
+
 BOOST_AUTO_TEST_CASE(only_what_is_known_of_a_process_is_kept_of_what_a_guest_says) {
   start();
   started();
