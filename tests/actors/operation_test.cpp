@@ -550,6 +550,33 @@ BOOST_AUTO_TEST_CASE(a_full_log_says_so_once) {
   BOOST_TEST(outputs_behind == 0);
 }
 
+BOOST_AUTO_TEST_CASE(input_that_has_no_room_in_the_log_leaves_a_mark) {
+  run_until_executing();
+  const std::string piece(1u << 20, 'z');
+  for (std::size_t bytes = 0; bytes <= event_log::log_bytes_max + 2 * piece.size();
+       bytes += piece.size()) {
+    say(make_frame<proto::ProcessReport>([&](auto r) {
+      r.setSpid(1);
+      r.initStdin().setData({reinterpret_cast<const capnp::byte*>(piece.data()), piece.size()});
+    }));
+  }
+  say(test::guest_output("x")); // it would fit, but then there would be a hole
+  say(success());
+  auto count = stored(id).view()->getEventCount();
+  auto page = ask<proto::EventPage>(reader, make_frame<proto::ListEvents>([&](auto r) {
+                                      id.to(r.initOperation());
+                                      r.setFirstId(count - 5);
+                                      r.setMaxBytes(4u << 20);
+                                    }));
+  BOOST_REQUIRE(page);
+  std::vector<proto::Event::Which> kinds;
+  for (auto e : page->view()->getEvents()) {
+    kinds.push_back(e.which());
+  }
+  using enum proto::Event::Which;
+  BOOST_TEST((kinds == std::vector{SIZE_CAP, EXIT, TRUNCATED, SHUTDOWN, COMPLETION}));
+}
+
 BOOST_AUTO_TEST_CASE(what_becomes_of_processes_is_in_the_log_with_their_spids) {
   run_until_executing();
   auto report = [&](std::uint32_t spid, auto fill) {
