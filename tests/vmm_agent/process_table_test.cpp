@@ -34,6 +34,7 @@ struct processes_of_a_run {
   std::map<std::uint32_t, std::string> err;
   std::map<std::uint32_t, std::uint64_t> taken;
   std::map<std::uint32_t, std::uint64_t> total;
+  std::map<std::uint32_t, std::vector<std::string>> args;
 
   processes_of_a_run() {
     ::signal(SIGPIPE, SIG_IGN);
@@ -65,13 +66,17 @@ struct processes_of_a_run {
   }
 
   void start(std::uint32_t spid, const std::string& script, std::uint64_t kept = 1u << 20) {
+    start(spid, plan(script), kept);
+  }
+
+  void start(std::uint32_t spid, const process_plan& planned, std::uint64_t kept = 1u << 20) {
     auto* process = &table->main();
     if (spid != main_spid) {
       auto added = table->add(spid);
       BOOST_REQUIRE(added.has_value());
       process = *added;
     }
-    BOOST_REQUIRE(process->start(plan(script), kept).has_value());
+    BOOST_REQUIRE(process->start(planned, kept).has_value());
     pids.insert(process->pid());
   }
 
@@ -107,9 +112,14 @@ struct processes_of_a_run {
   void note(proto::FromGuest::Reader m) {
     BOOST_TEST(m.getRun() == 1u);
     if (m.isStarted()) {
-      events.push_back("started " + std::to_string(m.getStarted().getSpid()));
+      const auto spid = m.getStarted().getSpid();
+      events.push_back("started " + std::to_string(spid));
+      for (auto arg : m.getStarted().getArgs()) {
+        args[spid].emplace_back(arg);
+      }
     } else if (m.isOutput()) {
       auto data = m.getOutput().getData().asChars();
+      BOOST_TEST(data.size() <= limits::output_chunk_bytes);
       auto& to = m.getOutput().getIsStderr() ? err : out;
       to[m.getOutput().getSpid()].append(data.begin(), data.size());
     } else if (m.isStdinTaken()) {
@@ -223,6 +233,39 @@ BOOST_AUTO_TEST_CASE(a_command_that_is_not_there_starts_says_so_and_ends_with_12
   run_until([&] { return said("exited 2 with 127"); });
   BOOST_TEST(said("started 2"));
   BOOST_TEST(err[2].find("/no/such/thing: not found") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_name_longer_than_a_file_can_have_is_told_in_part) {
+  start(1, "exec sleep 1000");
+  auto nothing = plan("");
+  const std::string name(2 * limits::output_chunk_bytes, 'x');
+  nothing.command = {{name}, {}, {name}};
+  start(2, nothing);
+  run_until([&] { return said("exited 2 with 126"); });
+  BOOST_TEST(err[2].size() < limits::output_chunk_bytes);
+  BOOST_TEST(err[2].find("xxx...: File name too long") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(of_a_very_long_command_line_the_beginning_is_told) {
+  start(1, "exec sleep 1000");
+  std::string word = "\xc3\xa9";
+  while (word.size() < limits::channel_frame_bytes_max) {
+    word += word;
+  }
+  auto large = plan(word);
+  large.command.argv.push_back("behind it");
+  start(2, large);
+  run_until([&] { return said("exited 2 with 126"); }); // no kernel takes it
+  BOOST_REQUIRE(args[2].size() == 2u);
+  BOOST_TEST(args[2][0] == "-c");
+  BOOST_TEST(args[2][1].size() > started_bytes_max / 2);
+  BOOST_TEST(args[2][1].size() <= started_bytes_max);
+  BOOST_TEST(args[2][1].size() % 2 == 0u); // no half of a character
+  auto many = plan("true");
+  many.command.argv.resize(limits::channel_frame_bytes_max / 4);
+  start(3, many);
+  run_until([&] { return said("started 3"); });
+  BOOST_TEST(args[3].size() <= started_bytes_max / 16);
 }
 
 BOOST_AUTO_TEST_CASE(a_signal_reaches_the_process_and_what_it_started) {

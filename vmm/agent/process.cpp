@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -100,7 +101,7 @@ exec_report execute(const process_plan& plan) {
 }
 
 std::string refusal_text(const exec_report& report, const std::string& name) {
-  auto begin = "coppice: " + (name.empty() ? std::string{"the command is empty"} : name);
+  auto begin = "coppice: " + (name.empty() ? std::string{"the command is empty"} : shown(name));
   if (name.empty()) {
     return begin + "\n";
   }
@@ -112,6 +113,11 @@ std::string refusal_text(const exec_report& report, const std::string& name) {
   }
   if (report.number == EACCES) {
     return begin + ": permission denied\n";
+/// As much of a name as a file can have: the text has to fit one output message.
+std::string shown(const std::string& name) {
+  return name.size() <= PATH_MAX ? name : name.substr(0, PATH_MAX) + "...";
+}
+
   }
   return begin + ": " + std::strerror(report.number) + "\n";
 }
