@@ -6,6 +6,7 @@
 #include <boost/test/unit_test.hpp>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -34,7 +35,9 @@ struct processes_of_a_run {
   std::map<std::uint32_t, std::string> err;
   std::map<std::uint32_t, std::uint64_t> taken;
   std::map<std::uint32_t, std::uint64_t> total;
+  std::map<std::uint32_t, bool> is_oom_kill;
   std::map<std::uint32_t, std::vector<std::string>> args;
+  descriptor counters{::memfd_create("vmstat", MFD_CLOEXEC)};
 
   processes_of_a_run() {
     ::signal(SIGPIPE, SIG_IGN);
@@ -42,7 +45,15 @@ struct processes_of_a_run {
     BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     host = descriptor{fds[0]};
     guest = std::make_unique<port>(descriptor{fds[1]});
-    table = std::make_unique<process_table>(*guest, 1);
+    count_oom_kills(0);
+    descriptor counted{::dup(counters.get())};
+    table = std::make_unique<process_table>(*guest, 1, oom_counter{std::move(counted)});
+  }
+
+  /// What the kernel says that it has killed for want of memory.
+  void count_oom_kills(int kills) const {
+    auto line = "oom_kill " + std::to_string(kills) + "\n";
+    BOOST_REQUIRE(::pwrite(counters.get(), line.data(), line.size(), 0) == ssize_t(line.size()));
   }
 
   ~processes_of_a_run() {
@@ -130,6 +141,7 @@ struct processes_of_a_run {
     } else if (m.isExited()) {
       auto result = m.getExited().getResult();
       auto spid = m.getExited().getSpid();
+      is_oom_kill[spid] = result.getOomKilled();
       total[spid] = result.getStdout().getTotalBytes();
       events.push_back("exited " + std::to_string(spid) + " with " +
                        std::to_string(result.getExitCode()));
@@ -266,6 +278,28 @@ BOOST_AUTO_TEST_CASE(of_a_very_long_command_line_the_beginning_is_told) {
   start(3, many);
   run_until([&] { return said("started 3"); });
   BOOST_TEST(args[3].size() <= started_bytes_max / 16);
+}
+
+BOOST_AUTO_TEST_CASE(an_end_is_blamed_on_a_want_of_memory_that_was_its_own) {
+  start(1, "exec sleep 1000");
+  for (auto spid : {2u, 3u, 4u, 5u}) {
+    start(spid, "exec sleep 1000");
+  }
+  auto ends = [&](std::uint32_t spid) {
+    run_until([&, ended = "exited " + std::to_string(spid) + " with -1"] { return said(ended); });
+    return is_oom_kill[spid];
+  };
+  count_oom_kills(1);
+  table->find(2)->signal(SIGKILL);
+  BOOST_TEST(!ends(2)); // that was us
+  ::kill(table->find(3)->pid(), SIGKILL);
+  BOOST_TEST(ends(3));
+  ::kill(table->find(4)->pid(), SIGKILL);
+  BOOST_TEST(!ends(4)); // there was one, and it is known which
+  count_oom_kills(2);
+  table->expect_kills();
+  ::kill(table->find(5)->pid(), SIGKILL);
+  BOOST_TEST(!ends(5));
 }
 
 BOOST_AUTO_TEST_CASE(a_signal_reaches_the_process_and_what_it_started) {

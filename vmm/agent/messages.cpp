@@ -4,7 +4,6 @@
 #include <vector>
 
 #include <capnp/message.h>
-#include <signal.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -78,14 +77,6 @@ std::vector<std::string> shown(const std::vector<std::string>& argv) {
   return out;
 }
 
-/// The process itself, or the one that a shell ran for it and whose end it passed on.
-bool is_oom_kill(const process_end& end) {
-  constexpr int killed_in_shell = 128 + SIGKILL;
-  const bool is_killed = WIFSIGNALED(end.status) ? WTERMSIG(end.status) == SIGKILL
-                                                 : WEXITSTATUS(end.status) == killed_in_shell;
-  return end.met_oom_killer && is_killed && !end.is_timed_out;
-}
-
 } // namespace
 
 void send_ready(port& to) {
@@ -152,7 +143,7 @@ void send_exited(port& to, process_name of, const process_end& end, const output
       // A process that ended by itself in the moment of its deadline ended by itself.
       result.setExitCode(WEXITSTATUS(end.status));
     }
-    result.setOomKilled(is_oom_kill(end));
+    result.setOomKilled(end.is_oom_kill);
     result.setPid(static_cast<std::uint32_t>(end.pid));
     result.setElapsedUs(static_cast<std::uint64_t>(end.elapsed.count()));
     fill_usage(result.initUsage(), end.usage);

@@ -30,7 +30,7 @@ struct process_end {
   int status = 0;
   rusage usage{};
   bool is_timed_out = false;
-  bool met_oom_killer = false; ///< something of the run was killed for want of memory
+  bool is_oom_kill = false; ///< for want of memory
   std::chrono::microseconds elapsed{0};
 };
 

@@ -210,6 +210,7 @@ void run::advance() {
 /// The main process's end is the end of all.
 void run::end_processes() {
   image_.thaw();
+  processes_.expect_kills();
   auto ended = end_all_processes(
       [this](pid_t pid, int status, const rusage& usage) { take_reaped(pid, status, usage); });
   if (!ended) {
