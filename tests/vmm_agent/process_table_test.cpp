@@ -37,6 +37,7 @@ struct processes_of_a_run {
   std::map<std::uint32_t, std::uint64_t> total;
   std::map<std::uint32_t, bool> is_oom_kill;
   std::map<std::uint32_t, std::vector<std::string>> args;
+  std::map<std::uint32_t, std::string> cwd;
   descriptor counters{::memfd_create("vmstat", MFD_CLOEXEC)};
 
   processes_of_a_run() {
@@ -125,6 +126,7 @@ struct processes_of_a_run {
     if (m.isStarted()) {
       const auto spid = m.getStarted().getSpid();
       events.push_back("started " + std::to_string(spid));
+      cwd[spid] = m.getStarted().getCwd();
       for (auto arg : m.getStarted().getArgs()) {
         args[spid].emplace_back(arg);
       }
@@ -278,6 +280,25 @@ BOOST_AUTO_TEST_CASE(of_a_very_long_command_line_the_beginning_is_told) {
   start(3, many);
   run_until([&] { return said("started 3"); });
   BOOST_TEST(args[3].size() <= started_bytes_max / 16);
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_is_none_is_the_root) {
+  start(1, "exec sleep 1000");
+  for (auto [spid, folder] : {std::pair{2u, "/etc"}, {3u, "/etc/passwd"}, {4u, "/no/such"}}) {
+    auto there = plan("pwd");
+    there.cwd = folder;
+    start(spid, there);
+    run_until([&, ended = "exited " + std::to_string(spid) + " with 0"] { return said(ended); });
+    BOOST_TEST(cwd[spid] == (spid == 2 ? folder : "/"));
+    BOOST_TEST(out[spid] == cwd[spid] + "\n");
+  }
+  auto nothing = plan("");
+  nothing.cwd = "/no/such";
+  nothing.command = {{"/no/such/thing"}, {}, {"/no/such/thing"}};
+  start(5, nothing);
+  run_until([&] { return said("exited 5 with 127"); });
+  BOOST_TEST(cwd[5] == "/");
+  BOOST_TEST(err[5].find("/no/such/thing: not found") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(an_end_is_blamed_on_a_want_of_memory_that_was_its_own) {

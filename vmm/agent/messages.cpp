@@ -105,7 +105,7 @@ void send_started(port& to, process_name of, const child& process, const process
     for (unsigned i = 0; i < args.size(); ++i) {
       args.set(i, argv[i + 1]);
     }
-    started.setCwd(plan.cwd);
+    started.setCwd(process.cwd);
     started.setUid(plan.who.uid);
     started.setGid(plan.who.gid);
   });

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <poll.h>
@@ -84,6 +85,10 @@ private:
   frame<proto::ToGuest> order_;
   std::uint64_t number_;
   phase phase_ = phase::placing;
+  /// Of the image, and of the files that were placed, as they were before anything ran: later there
+  /// may be a mount over them that never answers.
+  std::string passwd_;
+  std::string group_;
   file_placer files_;
   process_table processes_;
   bool is_held_ = false; ///< the disk stays mounted
