@@ -36,10 +36,11 @@ public:
   }
 
   /// Appends an event that carries so many bytes of a client or a guest. False: the log is full and
-  /// nothing was kept.
+  /// nothing was kept, nor will be.
   template <class Fill>
   bool add_sized(std::uint32_t spid, std::int64_t at_unix_ns, std::size_t bytes, Fill&& fill) {
-    if (logged_bytes_ + bytes + event_cost_bytes > log_bytes_max) {
+    is_full_ = is_full_ || logged_bytes_ + bytes + event_cost_bytes > log_bytes_max;
+    if (is_full_) {
       return false;
     }
     logged_bytes_ += bytes + event_cost_bytes;

@@ -114,6 +114,7 @@ private:
   caf::result<frame<proto::ProcessAnswer>> signal(std::uint32_t spid, int number);
   caf::result<frame<proto::ProcessAnswer>> give_input(const frame<proto::ProcessOrder>& order);
   static caf::error too_many_orders();
+  static caf::error too_much_input();
   /// `then` hears why not, or of no error.
   void order_guest(const frame<proto::ToGuest>& message,
                    std::function<void(const caf::error&)> then);

@@ -36,6 +36,9 @@ instance_state::exec(const frame<proto::ProcessOrder>& order) {
   if (orders_under_way_ >= orders_max) {
     return too_many_orders();
   }
+  if (!stdin_.has_room_for(order)) {
+    return too_much_input();
+  }
   auto added = processes_.add(order);
   if (!added) {
     return std::move(added.error());
@@ -104,6 +107,9 @@ instance_state::give_input(const frame<proto::ProcessOrder>& order) {
   if (auto refused = processes_.refusal_of_input(input, data.size())) {
     return std::move(*refused);
   }
+  if (!stdin_.has_room_for(order)) {
+    return too_much_input();
+  }
   input.give(data.size(), view->getStdin().getClose());
   report_stdin(spid, input, data);
   stdin_.add(spid, order, data, view->getStdin().getClose());
@@ -114,6 +120,11 @@ instance_state::give_input(const frame<proto::ProcessOrder>& order) {
 caf::error instance_state::too_many_orders() {
   return make_error(ec::busy, "the guest has not taken " + std::to_string(orders_max) +
                                   " orders yet; nothing was done, try again");
+}
+
+caf::error instance_state::too_much_input() {
+  return make_error(ec::busy, "too much standard input waits for the guest; nothing was done, try "
+                              "again");
 }
 
 void instance_state::order_guest(const frame<proto::ToGuest>& message,
@@ -127,7 +138,10 @@ void instance_state::order_guest(const frame<proto::ToGuest>& message,
           },
           [this, then](const caf::error& e) {
             --orders_under_way_;
-            then(e);
+            // It waited until there was nobody left to take it: that is no fault of the VM.
+            then(at(instance_stage::executing)
+                     ? e
+                     : make_error(ec::conflict, "the operation's command has ended"));
           });
 }
 
@@ -189,8 +203,13 @@ void instance_state::exec_failed(proto::FromGuest::ExecFailed::Reader message) {
 }
 
 void instance_state::stdin_taken(proto::FromGuest::StdinTaken::Reader message) {
-  if (auto* process = processes_.find(message.getSpid())) {
+  auto* process = processes_.find(message.getSpid());
+  // Before it runs nothing reads, and we hold its whole order.
+  if (process && process->runs) {
     process->input.taken(message.getTotalBytes(), message.getClosed());
+    if (message.getClosed()) {
+      stdin_.drop(message.getSpid());
+    }
   }
 }
 

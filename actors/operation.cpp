@@ -20,7 +20,7 @@ bool operation_state::advance(operation_event event) {
   }
   status_ = *following;
   record_ = edited(record_, [&](auto r) { r.setStatus(status_); });
-  record_changed_ = true;
+  note_change();
   return true;
 }
 
@@ -186,40 +186,58 @@ void operation_state::add_last_events(proto::OperationRecord::Reader end,
 // -- writing
 // ---------------------------------------------------------------------------------------
 
+void operation_state::note_change() {
+  ++record_version_;
+}
+
 void operation_state::pump() {
-  if (catalog_busy_) {
+  answer_flushes();
+  if (catalog_busy_ || retry_armed_) {
     return;
   }
   if (stage_ == stage::committing) {
     write_end();
-  } else if (stage_ == stage::live && record_changed_) {
+  } else if (stage_ == stage::live && !is_record_written()) {
     write_record();
   } else if (stage_ == stage::live && log_.has_waiting()) {
     write_events();
-  } else {
-    for (auto& f : std::exchange(flushes_, {})) {
-      f.deliver(make_frame<proto::Done>());
-    }
+  }
+}
+
+void operation_state::answer_flushes() {
+  const bool is_over = stage_ == stage::final || stage_ == stage::parked;
+  // Who asked later wants as much at least.
+  auto first_left = std::find_if(flushes_.begin(), flushes_.end(), [&](const auto& each) {
+    return !is_over &&
+           (each.event_count > log_.durable_count() || each.record_version > written_version_);
+  });
+  std::for_each(flushes_.begin(), first_left,
+                [](auto& each) { each.promise.deliver(make_frame<proto::Done>()); });
+  flushes_.erase(flushes_.begin(), first_left);
+}
+
+void operation_state::fail_flushes(const caf::error& why) {
+  for (auto& each : std::exchange(flushes_, {})) {
+    each.promise.deliver(why);
   }
 }
 
 void operation_state::write_record() {
   catalog_busy_ = true;
-  record_changed_ = false;
   auto view = record_.view();
   self_
       ->request(parts_->catalog, caf::infinite,
                 make_frame<proto::PutOperation>([&](auto r) { r.setRecord(*view); }))
       .then(
-          [this](const frame<proto::Done>&) {
+          [this, version = record_version_](const frame<proto::Done>&) {
             catalog_busy_ = false;
+            written_version_ = version;
             pump();
           },
           [this](const caf::error& e) {
-            // The work goes on: only its end must be durable, and that has its own retries.
+            // The work goes on. Its events wait for the record: by that a start sees what has run.
             log::warn("state not recorded", "operation", id_, "error", text_of(e));
-            catalog_busy_ = false;
-            pump();
+            write_failed(e);
           });
 }
 
@@ -244,17 +262,19 @@ void operation_state::write_events() {
           },
           [this](const caf::error& e) {
             log::warn("events not recorded", "operation", id_, "error", text_of(e));
-            catalog_busy_ = false;
             log_.taken_failed();
-            for (auto& f : std::exchange(flushes_, {})) {
-              f.deliver(e);
-            }
-            if (stage_ == stage::live) {
-              arm(timer::retry, commit_retry_delay);
-            } else {
-              pump();
-            }
+            write_failed(e);
           });
+}
+
+void operation_state::write_failed(const caf::error& error) {
+  catalog_busy_ = false;
+  fail_flushes(error);
+  if (stage_ == stage::live) {
+    arm_retry();
+  } else {
+    pump();
+  }
 }
 
 void operation_state::write_end() {
@@ -342,7 +362,7 @@ void operation_state::end_failed(const caf::error& error) {
     });
   }
   if (commit_tries_ < commit_tries_max) {
-    arm(timer::retry, commit_retry_delay);
+    arm_retry();
     return;
   }
   // The catalog still shows it as running; the next start ends it as FAILED.
@@ -351,6 +371,7 @@ void operation_state::end_failed(const caf::error& error) {
   for (auto& c : std::exchange(cancels_, {})) {
     c.deliver(error);
   }
+  fail_flushes(error);
   quit_if_over();
 }
 
@@ -376,12 +397,12 @@ caf::result<frame<proto::Done>> operation_state::flush() {
   if (stage_ == stage::final || stage_ == stage::parked) {
     return make_frame<proto::Done>();
   }
-  flushes_.push_back(self_->make_response_promise<frame<proto::Done>>());
-  auto promise = flushes_.back();
   if (stage_ == stage::live && status_ == proto::OperationStatus::EXECUTING) {
     note_output();
-    record_changed_ = true;
+    note_change();
   }
+  auto promise = self_->make_response_promise<frame<proto::Done>>();
+  flushes_.push_back({log_.next_id(), record_version_, promise});
   pump();
   return promise;
 }
@@ -411,6 +432,13 @@ void operation_state::quit_if_over() {
   watchers_.end();
   if (!work_) {
     self_->quit(caf::exit_reason::normal);
+  }
+}
+
+void operation_state::arm_retry() {
+  if (!retry_armed_) {
+    retry_armed_ = true;
+    arm(timer::retry, commit_retry_delay);
   }
 }
 

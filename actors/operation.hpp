@@ -75,6 +75,13 @@ private:
   using cancel_promise = caf::typed_response_promise<frame<proto::OperationRecord>>;
   using flush_promise = caf::typed_response_promise<frame<proto::Done>>;
 
+  /// Who wants to read what there was when it asked.
+  struct waiting_flush {
+    std::uint64_t event_count;
+    std::uint64_t record_version;
+    flush_promise promise;
+  };
+
   /// How the operation ends: what write_end sends.
   struct ending {
     frame<proto::OperationRecord> record;
@@ -110,10 +117,21 @@ private:
   void note_full_log();
   /// The record with what is known of the output so far.
   void note_output();
-  /// One request to the catalog at a time: the end, else the record, else events.
+  /// One request to the catalog at a time: the end, else the record, else events. None while one
+  /// that failed waits to be tried again.
   void pump();
+  /// The record is to be written.
+  void note_change();
+  bool is_record_written() const {
+    return written_version_ == record_version_;
+  }
+  /// Answers those whose events and record are durable.
+  void answer_flushes();
+  void fail_flushes(const caf::error& why);
   void write_record();
   void write_events();
+  /// Of the record or of events: again in a while, unless the end is to be written now.
+  void write_failed(const caf::error& error);
   void write_end();
   void end_written();
   void end_failed(const caf::error& error);
@@ -124,6 +142,7 @@ private:
   void tick(timer t);
   /// Output waits: it is to be written soon, sooner when somebody waits for it.
   void arm_flush();
+  void arm_retry();
   void arm(timer t, std::chrono::milliseconds delay);
 
   operation_actor::stateful_pointer<operation_state> self_;
@@ -140,14 +159,16 @@ private:
   output_tally tally_;
   work_actor work_;
   bool catalog_busy_ = false;
-  bool record_changed_ = false;
+  std::uint64_t record_version_ = 0;
+  std::uint64_t written_version_ = 0; ///< of the record; durable
   bool flush_armed_ = false;
   bool prompt_flush_armed_ = false;
   bool watch_armed_ = false;
+  bool retry_armed_ = false;
   int commit_tries_ = 0;
   std::optional<ending> end_;
   std::vector<cancel_promise> cancels_;
-  std::vector<flush_promise> flushes_;
+  std::vector<waiting_flush> flushes_;
   event_watchers watchers_;
 };
 

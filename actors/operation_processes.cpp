@@ -33,10 +33,15 @@ void operation_state::process_report(const frame<proto::ProcessReport>& message)
   case proto::ProcessReport::SPAWN:
     log_.add(spid, now, [&](auto e) { e.setSpawn(view->getSpawn()); });
     break;
-  case proto::ProcessReport::STDIN:
-    log_.add_sized(spid, now, view->getStdin().getData().size(),
-                   [&](auto e) { e.setStdin(view->getStdin()); });
+  case proto::ProcessReport::STDIN: {
+    const bool was_full = log_.is_full();
+    if (!log_.add_sized(spid, now, view->getStdin().getData().size(),
+                        [&](auto e) { e.setStdin(view->getStdin()); }) &&
+        !was_full) {
+      note_full_log();
+    }
     break;
+  }
   case proto::ProcessReport::EXIT: {
     auto result = copy_frame<proto::RunResult>(view->getExit());
     result = edited(result, [&](auto r) { tally_.note(spid, r); });

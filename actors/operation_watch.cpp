@@ -65,6 +65,7 @@ void operation_state::tick(timer t) {
     prompt_flush_armed_ = false;
     break;
   case timer::retry:
+    retry_armed_ = false;
     break;
   }
   pump();

@@ -180,7 +180,8 @@ void operations_state::recover(const frame<proto::UnfinishedPage>& page) {
   auto view = page.view();
   for (auto row : view->getRows()) {
     auto record = copy_frame<proto::OperationRecord>(row);
-    if (row.getStatus() == proto::OperationStatus::PENDING) {
+    // Events come when the work runs; where the record does not say so it was not to be written.
+    if (row.getStatus() == proto::OperationStatus::PENDING && row.getEventCount() == 0) {
       ++places_; // accepted before: beyond a lowered limit, too
       ++places_of_[row.getProject().cStr()];
       run(record);

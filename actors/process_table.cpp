@@ -36,9 +36,9 @@ caf::expected<run_process*> process_table::running(std::uint32_t spid) {
 
 caf::expected<std::uint32_t> process_table::add(const frame<proto::ProcessOrder>& order) {
   if (last_spid_ >= spid_max) {
-    return make_error(ec::busy, "this operation has had " + std::to_string(spid_max) +
-                                    " processes, more are not to be had in one operation; nothing "
-                                    "was started");
+    return make_error(ec::conflict, "this operation has had " + std::to_string(spid_max) +
+                                        " processes, more are not to be had in one operation; "
+                                        "nothing was started");
   }
   if (processes_.size() > beside_max) {
     return make_error(ec::busy, std::to_string(beside_max) +

@@ -58,8 +58,9 @@ public:
   /// One that runs. not_found: there never was one; conflict: it has ended.
   caf::expected<run_process*> running(std::uint32_t spid);
 
-  /// A new spid for the process of an order. busy: there may not be one more, or its input may not
-  /// wait; too_large: no process may be given so much at once.
+  /// A new spid for the process of an order. busy: there may not be one more now, or its input may
+  /// not wait; conflict: there have been all that there may be; too_large: no process may be given
+  /// so much at once.
   caf::expected<std::uint32_t> add(const frame<proto::ProcessOrder>& order);
 
   void remove(std::uint32_t spid) {

@@ -31,6 +31,34 @@ proto::ToGuest::Start::Builder begin_order(proto::ToGuest::Builder message, std:
   return start;
 }
 
+/// Field by field: a copy of the struct would take along whatever else a guest has put into it.
+void copy_usage(proto::ResourceUsage::Builder to, proto::ResourceUsage::Reader from) {
+  to.setUserTimeUs(from.getUserTimeUs());
+  to.setSystemTimeUs(from.getSystemTimeUs());
+  to.setMaxRssKib(from.getMaxRssKib());
+  to.setSharedMemory(from.getSharedMemory());
+  to.setUnsharedMemory(from.getUnsharedMemory());
+  to.setSwaps(from.getSwaps());
+  to.setMinorFaults(from.getMinorFaults());
+  to.setMajorFaults(from.getMajorFaults());
+  to.setVoluntarySwitches(from.getVoluntarySwitches());
+  to.setInvoluntarySwitches(from.getInvoluntarySwitches());
+  to.setBlockInputOps(from.getBlockInputOps());
+  to.setBlockOutputOps(from.getBlockOutputOps());
+  to.setMessagesSent(from.getMessagesSent());
+  to.setMessagesReceived(from.getMessagesReceived());
+  to.setSignalsReceived(from.getSignalsReceived());
+}
+
+/// The same for a list: what a guest says is one of texts may be one of structs that begin with
+/// one.
+void copy_args(proto::Event::Spawn::Builder to, capnp::List<capnp::Text>::Reader from) {
+  auto args = to.initArgs(from.size());
+  for (capnp::uint i = 0; i < args.size(); ++i) {
+    args.set(i, from[i]);
+  }
+}
+
 /// The variables of `old` that `added` does not replace, then `added`.
 std::vector<proto::EnvVar::Reader> merged(capnp::List<proto::EnvVar>::Reader old,
                                           capnp::List<proto::EnvVar>::Reader added) {
@@ -91,7 +119,7 @@ frame<proto::OperationExecuting> executing_report(proto::RunRequest::Reader requ
     auto spawn = root.initSpawn();
     spawn.setPid(process.getPid());
     spawn.setCommand(process.getCommand());
-    spawn.setArgs(process.getArgs());
+    copy_args(spawn, process.getArgs());
     spawn.setCwd(process.getCwd());
     spawn.setUid(process.getUid());
     spawn.setGid(process.getGid());
@@ -191,7 +219,7 @@ frame<proto::RunResult> run_result(proto::RunResult::Reader said, const output_m
     root.setCoreDump(said.getCoreDump());
     root.setOomKilled(said.getOomKilled());
     root.setElapsedUs(said.getElapsedUs());
-    root.setUsage(said.getUsage());
+    copy_usage(root.initUsage(), said.getUsage());
     auto summary = [](proto::StreamSummary::Builder to, const output_meter& meter,
                       proto::StreamSummary::Reader from) {
       to.setKeptBytes(meter.kept_bytes());

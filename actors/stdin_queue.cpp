@@ -1,7 +1,5 @@
 #include "actors/stdin_queue.hpp"
 
-#include "protocol/limits.hpp"
-
 #include <algorithm>
 #include <utility>
 
@@ -9,6 +7,7 @@ namespace coppice {
 
 void stdin_queue::add(std::uint32_t spid, frame_base keep, capnp::Data::Reader data, bool close) {
   if (data.size() > 0 || close) {
+    waiting_bytes_ += cost_bytes(keep);
     waiting_.push_back({spid, std::move(keep), data, close});
   }
 }
@@ -29,6 +28,7 @@ std::optional<frame<proto::ToGuest>> stdin_queue::next(std::uint64_t run) {
     s.setClose(is_last && first.close);
   });
   if (is_last) {
+    waiting_bytes_ -= cost_bytes(first.keep);
     waiting_.pop_front();
   } else {
     first.data = first.data.slice(size, first.data.size());
@@ -37,7 +37,11 @@ std::optional<frame<proto::ToGuest>> stdin_queue::next(std::uint64_t run) {
 }
 
 void stdin_queue::drop(std::uint32_t spid) {
-  std::erase_if(waiting_, [&](const input& each) { return each.spid == spid; });
+  std::erase_if(waiting_, [&](const input& each) {
+    const bool is_its = each.spid == spid;
+    waiting_bytes_ -= is_its ? cost_bytes(each.keep) : 0;
+    return is_its;
+  });
 }
 
 } // namespace coppice

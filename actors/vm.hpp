@@ -55,7 +55,8 @@ public:
 
   static inline const char* name = "vm";
 
-  /// Messages for the guest that wait for room in the channel; the owner sends one at a time.
+  /// Messages for the guest that wait for room in the channel: orders for processes, a piece of
+  /// standard input, and what its start takes, which the owner sends one at a time.
   static constexpr std::size_t sends_max = 64;
 
 private:

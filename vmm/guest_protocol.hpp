@@ -11,11 +11,13 @@ namespace coppice::vmm {
 
 /// What a guest says, checked.
 ///
-/// Problem: the other end of the channel is a guest with a hostile root and kernel. Every byte of a
-/// frame is looked at here once, before anything else sees it: the size, Cap'n Proto's pointers
-/// (each field is read), that unions and numbers are known ones, that texts are UTF-8 and bounded,
-/// and that pointers which share their target do not make a small frame say more than it carries.
-/// Pure: no clock, no socket; a fuzz target covers it.
+/// Problem: the other end of the channel is a guest with a hostile root and kernel. Each frame is
+/// looked at here once, before anything else sees it: the size, Cap'n Proto's pointers (each one is
+/// followed), that unions are known ones and numbers where they have a range are within it, that
+/// texts are UTF-8 and bounded, and that pointers which share their target do not make a small
+/// frame say more than it carries. What a struct has beside the fields of our schema is not looked
+/// at: who keeps anything of a message copies fields, not structs. Pure: no clock, no socket; a
+/// fuzz target covers it.
 
 /// Bounds of what an honest agent has to say; frames as a whole are bounded in protocol/limits.hpp.
 inline constexpr std::size_t guest_name_bytes_max = 4u << 10;   ///< versions, stages

@@ -39,7 +39,8 @@ class event_source : public body_source {
 public:
   /// A sign of life after so much silence: proxies and clients give up after a minute or less.
   static constexpr std::chrono::seconds keep_alive{15};
-  /// An operation that does not answer for so long is asked again; it answers three times as often.
+  /// An operation that does not answer for so long is asked again; a live one answers within twice
+  /// event_watchers::wait_max.
   static constexpr std::chrono::seconds patience{60};
   /// Between questions that were answered without news: more wait than an operation can wake.
   static constexpr std::chrono::milliseconds pause{500};

@@ -106,6 +106,20 @@ BOOST_AUTO_TEST_CASE(a_full_log_refuses_output_and_still_takes_events) {
   BOOST_TEST(log.take().back().view()->isShutdown());
 }
 
+BOOST_AUTO_TEST_CASE(input_that_has_no_room_fills_the_log_for_good) {
+  event_log log;
+  auto add = [&](std::size_t size) {
+    return log.add_sized(1, 1, size, [](auto e) { e.initStdin(); });
+  };
+  BOOST_TEST(add(event_log::log_bytes_max / 2));
+  BOOST_TEST(!log.is_full());
+  BOOST_TEST(!add(event_log::log_bytes_max));
+  BOOST_TEST(log.is_full());
+  BOOST_TEST(!add(1)); // it would fit, behind a hole
+  BOOST_TEST(!log.add_output(1, false, bytes("x"), 1));
+  BOOST_TEST(log.take().size() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(single_bytes_in_turn_cannot_fill_memory) {
   event_log log;
   std::size_t events = 0;

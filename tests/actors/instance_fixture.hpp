@@ -20,7 +20,9 @@ struct vm_script {
   int dead = 0; ///< so many of the next ones turn out to be no good
   std::uint64_t next_run = 1;
   proto::VmStart start = proto::VmStart::COLD;
-  int deaf = 0; ///< so many orders of the next ones do not get through
+  int deaf = 0;              ///< so many orders of the next ones do not get through
+  bool holds_orders = false; ///< the channel is full
+  std::vector<caf::typed_response_promise<frame<proto::Done>>> waiting_orders;
   bool holds_stop = false;
   std::vector<bool> stops; ///< graceful?
   std::vector<frame<proto::ToGuest>> orders;
@@ -46,12 +48,16 @@ inline vm_actor::behavior_type vm_double(vm_actor::pointer self,
       },
       [](const frame<proto::PauseVm>&) { return make_frame<proto::Done>(); },
       [](const frame<proto::AdoptVm>&, const work_actor&) { return make_frame<proto::Done>(); },
-      [script](const frame<proto::ToGuest>& m) -> caf::result<frame<proto::Done>> {
+      [self, script](const frame<proto::ToGuest>& m) -> caf::result<frame<proto::Done>> {
         if (script->deaf > 0) {
           --script->deaf;
           return make_error(ec::vm, "the guest cannot be reached");
         }
         script->orders.push_back(m);
+        if (script->holds_orders) {
+          script->waiting_orders.push_back(self->make_response_promise<frame<proto::Done>>());
+          return script->waiting_orders.back();
+        }
         return make_frame<proto::Done>();
       },
       [self, script](const frame<proto::StopVm>& m) -> caf::result<frame<proto::VmStopped>> {
@@ -69,6 +75,9 @@ inline vm_actor::behavior_type vm_double(vm_actor::pointer self,
         // nop
       },
       [script](const frame<proto::VmStopped>& how) {
+        for (auto& order : std::exchange(script->waiting_orders, {})) {
+          order.deliver(make_error(ec::vm, "the VM is gone"));
+        }
         for (auto& s : std::exchange(script->waiting_stops, {})) {
           s.deliver(how);
         }

@@ -1,6 +1,9 @@
 #include "tests/actors/instance_fixture.hpp"
 
+#include "actors/run_frames.hpp"
+
 #include <boost/test/unit_test.hpp>
+#include <capnp/any.h>
 
 #include <cerrno>
 
@@ -58,6 +61,14 @@ struct fixture : test::instance_fixture {
       auto e = m.initExited();
       e.setSpid(spid);
       e.initResult().setExitCode(code);
+    });
+  }
+
+  void input_taken(std::uint32_t spid, std::uint64_t bytes, bool closed = false) {
+    guest([&](auto m) {
+      m.initStdinTaken().setSpid(spid);
+      m.getStdinTaken().setTotalBytes(bytes);
+      m.getStdinTaken().setClosed(closed);
     });
   }
 
@@ -250,11 +261,7 @@ BOOST_AUTO_TEST_CASE(input_that_nobody_takes_is_bounded_and_flows_again_when_som
   BOOST_TEST(static_cast<bool>(write(2, most)));
   BOOST_TEST(test::fails_with(write(2, "y"), ec::busy));
   auto taken = [&](std::uint64_t bytes, bool closed) {
-    guest([&](auto m) {
-      m.initStdinTaken().setSpid(2);
-      m.getStdinTaken().setTotalBytes(bytes);
-      m.getStdinTaken().setClosed(closed);
-    });
+    input_taken(2, bytes, closed);
   };
   taken(1, false);
   BOOST_TEST(static_cast<bool>(write(2, "y")));
@@ -266,6 +273,102 @@ BOOST_AUTO_TEST_CASE(input_that_nobody_takes_is_bounded_and_flows_again_when_som
   BOOST_TEST((reported() == words{"spawn 2", "stdin 2 xxxxxxxxxx..."}));
   BOOST_TEST(said->processes.back().view()->getStdin().getData().size() ==
              process_input::recorded_bytes_max);
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_that_lies_of_what_it_took_cannot_make_input_pile_up) {
+  start();
+  started();
+  exec({}, false);
+  exec_started(2);
+  exec({}, false);
+  exec_started(3);
+  script->holds_orders = true;
+  const std::string much(limits::stdin_bytes_max, 'x');
+  std::size_t given = 0;
+  for (; write(2, much); ++given) {
+    BOOST_REQUIRE(given < 10u);
+    input_taken(2, UINT64_MAX);
+  }
+  BOOST_TEST(given * much.size() <= stdin_queue::waiting_bytes_max);
+  BOOST_TEST(test::fails_with(write(3, much), ec::busy));
+  exec(much);
+  BOOST_TEST(test::fails_with(execs.back(), ec::busy));
+  // What nobody will read makes room.
+  input_taken(2, 0, true);
+  BOOST_TEST(static_cast<bool>(write(3, much)));
+}
+
+BOOST_AUTO_TEST_CASE(a_process_that_does_not_run_takes_no_input) {
+  start();
+  started();
+  const std::string much(limits::stdin_bytes_max, 'x');
+  for (std::uint32_t spid : {2u, 3u}) {
+    exec(much);
+    BOOST_TEST(!execs.back().error());
+    input_taken(spid, UINT64_MAX);
+  }
+  exec(much);
+  BOOST_TEST(test::fails_with(execs.back(), ec::busy));
+  exec_started(2);
+  input_taken(2, UINT64_MAX);
+  exec(much);
+  BOOST_TEST(!execs.back().error());
+}
+
+BOOST_AUTO_TEST_CASE(a_signal_that_the_end_of_the_run_overtook_is_a_conflict) {
+  start();
+  started();
+  exec();
+  exec_started(2);
+  script->holds_orders = true;
+  script->holds_stop = true;
+  std::optional<caf::error> refused;
+  sys.spawn([&, to = work](caf::event_based_actor* asker) {
+    asker
+        ->request(to, caf::infinite, make_frame<proto::ProcessOrder>([](auto r) {
+                    r.setSpid(2);
+                    r.setSignal(9);
+                  }))
+        .then([](const frame<proto::ProcessAnswer>&) {}, [&](caf::error& e) { refused = e; });
+  });
+  drain();
+  BOOST_TEST(!refused.has_value());
+  vm_fails("it broke");
+  self->send(vm(), make_frame<proto::VmStopped>());
+  drain();
+  BOOST_REQUIRE(refused.has_value());
+  BOOST_TEST((code_of(*refused) == ec::conflict));
+}
+
+BOOST_AUTO_TEST_CASE(only_what_is_known_of_a_process_is_kept_of_what_a_guest_says) {
+  start();
+  started();
+  exec();
+  exec_started(2);
+  guest([](auto m) {
+    auto e = m.initExited();
+    e.setSpid(2);
+    auto result = capnp::toAny(e.initResult());
+    auto usage = result.getPointerSection()[0].initAsAnyStruct(20'000, 0);
+    usage.getDataSection()[0] = 7;
+  });
+  auto report = said->processes.back().view();
+  BOOST_REQUIRE(report->isExit());
+  BOOST_TEST(report->getExit().getUsage().getUserTimeUs() == 7u);
+  BOOST_TEST(report->totalSize().wordCount * sizeof(capnp::word) < 1000u);
+
+  auto message = make_frame<proto::FromGuest>([](auto m) {
+    auto process = capnp::toAny(m.initStarted());
+    auto args = process.getPointerSection()[1].initAsListOfAnyStruct(10'000, 1, 2);
+    args[0].getPointerSection()[0].template setAs<capnp::Text>("-l");
+  });
+  auto view = message.view();
+  BOOST_REQUIRE(view->getStarted().getArgs().size() == 2u);
+  auto executing = executing_report({}, {}, view->getStarted());
+  auto args = executing.view()->getSpawn().getArgs();
+  BOOST_REQUIRE(args.size() == 2u);
+  BOOST_TEST(args[0].cStr() == "-l");
+  BOOST_TEST(executing.bytes().size() < 1000u);
 }
 
 BOOST_AUTO_TEST_CASE(the_sixty_fifth_process_beside_the_command_is_refused) {

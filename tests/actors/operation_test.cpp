@@ -5,6 +5,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -34,7 +35,57 @@ work_actor::behavior_type work_double(work_actor::pointer, std::shared_ptr<test:
   };
 }
 
+/// What becomes of what is written to the catalog.
+struct writer_script {
+  bool fails_records = false;
+  bool fails_events = false;
+  bool fails_ends = false;
+  bool holds_events = false;
+  int tries = 0; ///< of all that failed
+  std::function<void()> held;
+
+  caf::error no_space() {
+    ++tries;
+    return make_error(ec::storage, "no space left");
+  }
+};
+
+/// The real writer behind a door.
+catalog_writer_actor::behavior_type writer_door(catalog_writer_actor::pointer self,
+                                                std::shared_ptr<writer_script> s,
+                                                const catalog_writer_actor& to) {
+  using done = caf::result<frame<proto::Done>>;
+  return {
+      [=](const frame<proto::PutOperation>& m) -> done {
+        return s->fails_records ? done{s->no_space()} : done{self->delegate(to, m)};
+      },
+      [=](const frame<proto::AppendEvents>& m) -> done {
+        if (s->holds_events) {
+          auto promise = self->make_response_promise<frame<proto::Done>>();
+          s->held = [=]() mutable {
+            promise.delegate(to, m);
+          };
+          return promise;
+        }
+        return s->fails_events ? done{s->no_space()} : done{self->delegate(to, m)};
+      },
+      [=](const frame<proto::FinishOperation>& m) -> done {
+        return s->fails_ends ? done{s->no_space()} : done{self->delegate(to, m)};
+      },
+      [=](const frame<proto::SetTag>& m) { return self->delegate(to, m); },
+      [=](const frame<proto::RemoveTag>& m) { return self->delegate(to, m); },
+      [=](const frame<proto::DeleteImage>& m) { return self->delegate(to, m); },
+      [=](const frame<proto::PutFile>& m) { return self->delegate(to, m); },
+      [=](const frame<proto::TrimEvents>& m) { return self->delegate(to, m); },
+      [](const frame<proto::Tick>&) {
+        // nop
+      },
+  };
+}
+
 struct fixture : test::node_fixture {
+  std::shared_ptr<writer_script> writes = std::make_shared<writer_script>();
+  catalog_writer_actor door = sys.spawn(writer_door, writes, writer);
   uuid id = uuid::random();
   uuid image = uuid::random();
   uuid result_image;
@@ -46,7 +97,7 @@ struct fixture : test::node_fixture {
     auto record = instance_record(id, image);
     put(record);
     auto parts = std::make_shared<operation_parts>();
-    parts->catalog = writer;
+    parts->catalog = door;
     parts->store = store;
     parts->scheduler = slots;
     parts->images = images;
@@ -66,6 +117,8 @@ struct fixture : test::node_fixture {
     self->send_exit(work, caf::exit_reason::kill);
     drain();
     self->send_exit(op, caf::exit_reason::kill);
+    drain();
+    self->send_exit(door, caf::exit_reason::kill);
     drain();
   }
 
@@ -128,6 +181,23 @@ struct fixture : test::node_fixture {
     });
     drain();
     return slot;
+  }
+
+  /// Asks for what there is to be readable; the answer comes into the slot.
+  std::shared_ptr<std::optional<bool>> flush() {
+    auto slot = std::make_shared<std::optional<bool>>();
+    sys.spawn([slot, to = op](caf::event_based_actor* asker) {
+      asker->request(to, caf::infinite, make_frame<proto::FlushOperation>())
+          .then([slot](const frame<proto::Done>&) { *slot = true; },
+                [slot](const caf::error&) { *slot = false; });
+    });
+    drain();
+    return slot;
+  }
+
+  void release() {
+    std::exchange(writes->held, {})();
+    drain();
   }
 
   bool gone() {
@@ -209,6 +279,74 @@ BOOST_AUTO_TEST_CASE(flush_makes_everything_seen_readable) {
   auto record = stored(id);
   BOOST_TEST(record.view()->getResult().getStdout().getKeptBytes() == 11u);
   BOOST_TEST(!record.view()->getResult().getStdout().getPlain());
+}
+
+BOOST_AUTO_TEST_CASE(a_flush_waits_for_what_there_was_and_for_no_more) {
+  run_until_executing();
+  writes->holds_events = true;
+  const std::string much(operation_state::flush_bytes, 'x');
+  say(test::guest_output(much)); // on its way
+  say(test::guest_output("before"));
+  auto asked = flush();
+  say(test::guest_output(much));
+  release(); // the next batch has what was asked for, and more behind it
+  BOOST_TEST(!asked->has_value());
+  say(test::guest_output(much));
+  release();
+  BOOST_REQUIRE(asked->has_value());
+  BOOST_TEST(asked->value());
+  BOOST_TEST(static_cast<bool>(writes->held)); // output goes on
+  auto record = stored(id);
+  BOOST_TEST(record.view()->getResult().getStdout().getKeptBytes() == much.size() + 6);
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_written_is_tried_once_a_while_whatever_comes) {
+  run_until_executing();
+  writes->fails_events = true;
+  const std::string much(operation_state::flush_bytes, 'x');
+  say(test::guest_output(much));
+  BOOST_TEST(writes->tries == 1);
+  for (int i = 0; i < 5; ++i) {
+    say(test::guest_output(much));
+    advance(operation_state::flush_delay);
+  }
+  BOOST_TEST(writes->tries == 1);
+  advance(operation_state::commit_retry_delay);
+  BOOST_TEST(writes->tries == 2);
+  writes->fails_events = false;
+  advance(operation_state::commit_retry_delay);
+  auto answered = flush();
+  BOOST_REQUIRE(answered->has_value());
+  BOOST_TEST(answered->value());
+  BOOST_TEST(events(id).view()->getEvents().size() > 2u);
+}
+
+BOOST_AUTO_TEST_CASE(who_waits_for_events_hears_that_the_end_was_given_up) {
+  run_until_executing();
+  writes->fails_ends = true;
+  say(success());
+  auto asked = flush();
+  for (int i = 1; i < operation_state::commit_tries_max; ++i) {
+    BOOST_REQUIRE(!asked->has_value());
+    BOOST_REQUIRE(writes->tries == i);
+    advance(operation_state::commit_retry_delay);
+  }
+  BOOST_TEST(writes->tries == operation_state::commit_tries_max);
+  BOOST_REQUIRE(asked->has_value());
+  BOOST_TEST(!asked->value());
+}
+
+BOOST_AUTO_TEST_CASE(no_event_is_written_before_the_record_says_that_the_work_runs) {
+  writes->fails_records = true;
+  run_until_executing();
+  say(test::guest_output("hello"));
+  advance(operation_state::flush_delay);
+  BOOST_TEST((state() == status::PENDING));
+  BOOST_TEST(events(id).view()->getEvents().size() == 0u);
+  writes->fails_records = false;
+  advance(operation_state::commit_retry_delay);
+  BOOST_TEST((state() == status::EXECUTING));
+  BOOST_TEST(events(id).view()->getEvents().size() == 3u);
 }
 
 BOOST_AUTO_TEST_CASE(cancel_is_durable_at_once_and_aborts_the_work) {
@@ -410,6 +548,33 @@ BOOST_AUTO_TEST_CASE(a_full_log_says_so_once) {
   }
   BOOST_TEST(caps == 1);
   BOOST_TEST(outputs_behind == 0);
+}
+
+BOOST_AUTO_TEST_CASE(input_that_has_no_room_in_the_log_leaves_a_mark) {
+  run_until_executing();
+  const std::string piece(1u << 20, 'z');
+  for (std::size_t bytes = 0; bytes <= event_log::log_bytes_max + 2 * piece.size();
+       bytes += piece.size()) {
+    say(make_frame<proto::ProcessReport>([&](auto r) {
+      r.setSpid(1);
+      r.initStdin().setData({reinterpret_cast<const capnp::byte*>(piece.data()), piece.size()});
+    }));
+  }
+  say(test::guest_output("x")); // it would fit, but then there would be a hole
+  say(success());
+  auto count = stored(id).view()->getEventCount();
+  auto page = ask<proto::EventPage>(reader, make_frame<proto::ListEvents>([&](auto r) {
+                                      id.to(r.initOperation());
+                                      r.setFirstId(count - 5);
+                                      r.setMaxBytes(4u << 20);
+                                    }));
+  BOOST_REQUIRE(page);
+  std::vector<proto::Event::Which> kinds;
+  for (auto e : page->view()->getEvents()) {
+    kinds.push_back(e.which());
+  }
+  using enum proto::Event::Which;
+  BOOST_TEST((kinds == std::vector{SIZE_CAP, EXIT, TRUNCATED, SHUTDOWN, COMPLETION}));
 }
 
 BOOST_AUTO_TEST_CASE(what_becomes_of_processes_is_in_the_log_with_their_spids) {

@@ -211,6 +211,20 @@ BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_l
   BOOST_TEST(test::fails_with(cancel(id), ec::conflict));
 }
 
+BOOST_AUTO_TEST_CASE(work_whose_record_was_left_behind_by_its_events_does_not_run_again) {
+  auto id = uuid::random();
+  put(instance_record(id, uuid::random()));
+  auto appended = ask<proto::Done>(writer, make_frame<proto::AppendEvents>([&](auto r) {
+                                     id.to(r.initOperation());
+                                     r.initEvents(1)[0].initInit();
+                                   }));
+  BOOST_REQUIRE(appended);
+  start();
+  BOOST_TEST(begun.empty());
+  BOOST_TEST((stored(id).view()->getStatus() == status::FAILED));
+  BOOST_TEST(events(id).view()->getEvents().size() == 2u);
+}
+
 BOOST_AUTO_TEST_CASE(cancel_knows_only_the_operations_of_the_project) {
   start();
   auto id = uuid::from(submit()->view()->getId());

@@ -73,7 +73,7 @@ BOOST_AUTO_TEST_CASE(only_so_many_live_and_only_so_many_ever_lived) {
   for (std::uint32_t spid = 2; spid <= process_table::spid_max; ++spid) {
     table.remove(add());
   }
-  BOOST_TEST((why(table.add(exec_with(0))) == ec::busy));
+  BOOST_TEST((why(table.add(exec_with(0))) == ec::conflict)); // for good: nobody is to try again
 }
 
 BOOST_AUTO_TEST_CASE(input_that_waits_is_bounded_for_each_and_for_all) {
@@ -130,6 +130,39 @@ BOOST_AUTO_TEST_CASE(input_goes_out_in_order_a_piece_at_a_time_and_not_to_the_de
   queue.drop(3);
   BOOST_TEST((next() == std::tuple{2u, std::size_t{0}, true}));
   BOOST_TEST(!queue.next(9).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(input_that_waits_is_bounded_by_what_it_costs) {
+  stdin_queue queue;
+  auto large = exec_with(limits::stdin_bytes_max);
+  auto large_view = large.view();
+  auto large_data = large_view->getExec().getStdin();
+  queue.add(2, large, large_data, false);
+  queue.add(3, large, large_data, false);
+  BOOST_TEST(!queue.has_room_for(large));
+  auto small = exec_with(1);
+  auto small_view = small.view();
+  auto small_data = small_view->getExec().getStdin();
+  std::size_t entries = 0;
+  for (; queue.has_room_for(small); ++entries) {
+    BOOST_REQUIRE(entries <= stdin_queue::waiting_bytes_max / stdin_queue::entry_cost_bytes);
+    queue.add(4, small, small_data, false);
+  }
+  queue.drop(2);
+  BOOST_TEST(queue.has_room_for(large));
+  queue.drop(3);
+  // What has gone out costs nothing any more.
+  for (; entries > 0; --entries) {
+    BOOST_REQUIRE(queue.next(1).has_value());
+    queue.sent();
+  }
+  for (std::uint32_t spid : {5u, 6u}) {
+    BOOST_TEST(queue.has_room_for(large));
+    queue.add(spid, large, large_data, false);
+  }
+  BOOST_TEST(!queue.has_room_for(large));
+  queue.clear();
+  BOOST_TEST(queue.has_room_for(large));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

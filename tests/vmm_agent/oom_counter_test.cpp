@@ -1,7 +1,12 @@
 #include "vmm/agent/oom_counter.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <string_view>
+
+using coppice::agent::descriptor;
 using coppice::agent::parse_oom_kills;
 
 BOOST_AUTO_TEST_SUITE(oom_counter)
@@ -20,7 +25,23 @@ BOOST_AUTO_TEST_CASE(a_kernel_that_does_not_count_is_no_error) {
 
 BOOST_AUTO_TEST_CASE(nothing_was_killed_since_a_moment_ago) {
   coppice::agent::oom_counter counter;
-  BOOST_TEST(!counter.has_grown());
+  BOOST_TEST(!counter.take_one());
+}
+
+BOOST_AUTO_TEST_CASE(each_that_was_killed_is_taken_once) {
+  const auto file = ::memfd_create("vmstat", MFD_CLOEXEC);
+  auto count = [&](std::string_view text) {
+    BOOST_REQUIRE(::pwrite(file, text.data(), text.size(), 0) == ssize_t(text.size()));
+  };
+  count("oom_kill 5\n");
+  coppice::agent::oom_counter counter{descriptor{file}};
+  BOOST_TEST(!counter.take_one());
+  count("oom_kill 7\n");
+  BOOST_TEST(counter.take_one());
+  BOOST_TEST(counter.take_one());
+  BOOST_TEST(!counter.take_one());
+  count("oom_kill 8\n");
+  BOOST_TEST(counter.take_one());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

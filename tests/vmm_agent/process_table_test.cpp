@@ -6,6 +6,7 @@
 #include <boost/test/unit_test.hpp>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -34,6 +35,10 @@ struct processes_of_a_run {
   std::map<std::uint32_t, std::string> err;
   std::map<std::uint32_t, std::uint64_t> taken;
   std::map<std::uint32_t, std::uint64_t> total;
+  std::map<std::uint32_t, bool> is_oom_kill;
+  std::map<std::uint32_t, std::vector<std::string>> args;
+  std::map<std::uint32_t, std::string> cwd;
+  descriptor counters{::memfd_create("vmstat", MFD_CLOEXEC)};
 
   processes_of_a_run() {
     ::signal(SIGPIPE, SIG_IGN);
@@ -41,7 +46,15 @@ struct processes_of_a_run {
     BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     host = descriptor{fds[0]};
     guest = std::make_unique<port>(descriptor{fds[1]});
-    table = std::make_unique<process_table>(*guest, 1);
+    count_oom_kills(0);
+    descriptor counted{::dup(counters.get())};
+    table = std::make_unique<process_table>(*guest, 1, oom_counter{std::move(counted)});
+  }
+
+  /// What the kernel says that it has killed for want of memory.
+  void count_oom_kills(int kills) const {
+    auto line = "oom_kill " + std::to_string(kills) + "\n";
+    BOOST_REQUIRE(::pwrite(counters.get(), line.data(), line.size(), 0) == ssize_t(line.size()));
   }
 
   ~processes_of_a_run() {
@@ -65,13 +78,17 @@ struct processes_of_a_run {
   }
 
   void start(std::uint32_t spid, const std::string& script, std::uint64_t kept = 1u << 20) {
+    start(spid, plan(script), kept);
+  }
+
+  void start(std::uint32_t spid, const process_plan& planned, std::uint64_t kept = 1u << 20) {
     auto* process = &table->main();
     if (spid != main_spid) {
       auto added = table->add(spid);
       BOOST_REQUIRE(added.has_value());
       process = *added;
     }
-    BOOST_REQUIRE(process->start(plan(script), kept).has_value());
+    BOOST_REQUIRE(process->start(planned, kept).has_value());
     pids.insert(process->pid());
   }
 
@@ -107,9 +124,15 @@ struct processes_of_a_run {
   void note(proto::FromGuest::Reader m) {
     BOOST_TEST(m.getRun() == 1u);
     if (m.isStarted()) {
-      events.push_back("started " + std::to_string(m.getStarted().getSpid()));
+      const auto spid = m.getStarted().getSpid();
+      events.push_back("started " + std::to_string(spid));
+      cwd[spid] = m.getStarted().getCwd();
+      for (auto arg : m.getStarted().getArgs()) {
+        args[spid].emplace_back(arg);
+      }
     } else if (m.isOutput()) {
       auto data = m.getOutput().getData().asChars();
+      BOOST_TEST(data.size() <= limits::output_chunk_bytes);
       auto& to = m.getOutput().getIsStderr() ? err : out;
       to[m.getOutput().getSpid()].append(data.begin(), data.size());
     } else if (m.isStdinTaken()) {
@@ -120,6 +143,7 @@ struct processes_of_a_run {
     } else if (m.isExited()) {
       auto result = m.getExited().getResult();
       auto spid = m.getExited().getSpid();
+      is_oom_kill[spid] = result.getOomKilled();
       total[spid] = result.getStdout().getTotalBytes();
       events.push_back("exited " + std::to_string(spid) + " with " +
                        std::to_string(result.getExitCode()));
@@ -223,6 +247,80 @@ BOOST_AUTO_TEST_CASE(a_command_that_is_not_there_starts_says_so_and_ends_with_12
   run_until([&] { return said("exited 2 with 127"); });
   BOOST_TEST(said("started 2"));
   BOOST_TEST(err[2].find("/no/such/thing: not found") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_name_longer_than_a_file_can_have_is_told_in_part) {
+  start(1, "exec sleep 1000");
+  auto nothing = plan("");
+  const std::string name(2 * limits::output_chunk_bytes, 'x');
+  nothing.command = {{name}, {}, {name}};
+  start(2, nothing);
+  run_until([&] { return said("exited 2 with 126"); });
+  BOOST_TEST(err[2].size() < limits::output_chunk_bytes);
+  BOOST_TEST(err[2].find("xxx...: File name too long") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(of_a_very_long_command_line_the_beginning_is_told) {
+  start(1, "exec sleep 1000");
+  std::string word = "\xc3\xa9";
+  while (word.size() < limits::channel_frame_bytes_max) {
+    word += word;
+  }
+  auto large = plan(word);
+  large.command.argv.push_back("behind it");
+  start(2, large);
+  run_until([&] { return said("exited 2 with 126"); }); // no kernel takes it
+  BOOST_REQUIRE(args[2].size() == 2u);
+  BOOST_TEST(args[2][0] == "-c");
+  BOOST_TEST(args[2][1].size() > started_bytes_max / 2);
+  BOOST_TEST(args[2][1].size() <= started_bytes_max);
+  BOOST_TEST(args[2][1].size() % 2 == 0u); // no half of a character
+  auto many = plan("true");
+  many.command.argv.resize(limits::channel_frame_bytes_max / 4);
+  start(3, many);
+  run_until([&] { return said("started 3"); });
+  BOOST_TEST(args[3].size() <= started_bytes_max / 16);
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_is_none_is_the_root) {
+  start(1, "exec sleep 1000");
+  for (auto [spid, folder] : {std::pair{2u, "/etc"}, {3u, "/etc/passwd"}, {4u, "/no/such"}}) {
+    auto there = plan("pwd");
+    there.cwd = folder;
+    start(spid, there);
+    run_until([&, ended = "exited " + std::to_string(spid) + " with 0"] { return said(ended); });
+    BOOST_TEST(cwd[spid] == (spid == 2 ? folder : "/"));
+    BOOST_TEST(out[spid] == cwd[spid] + "\n");
+  }
+  auto nothing = plan("");
+  nothing.cwd = "/no/such";
+  nothing.command = {{"/no/such/thing"}, {}, {"/no/such/thing"}};
+  start(5, nothing);
+  run_until([&] { return said("exited 5 with 127"); });
+  BOOST_TEST(cwd[5] == "/");
+  BOOST_TEST(err[5].find("/no/such/thing: not found") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(an_end_is_blamed_on_a_want_of_memory_that_was_its_own) {
+  start(1, "exec sleep 1000");
+  for (auto spid : {2u, 3u, 4u, 5u}) {
+    start(spid, "exec sleep 1000");
+  }
+  auto ends = [&](std::uint32_t spid) {
+    run_until([&, ended = "exited " + std::to_string(spid) + " with -1"] { return said(ended); });
+    return is_oom_kill[spid];
+  };
+  count_oom_kills(1);
+  table->find(2)->signal(SIGKILL);
+  BOOST_TEST(!ends(2)); // that was us
+  ::kill(table->find(3)->pid(), SIGKILL);
+  BOOST_TEST(ends(3));
+  ::kill(table->find(4)->pid(), SIGKILL);
+  BOOST_TEST(!ends(4)); // there was one, and it is known which
+  count_oom_kills(2);
+  table->expect_kills();
+  ::kill(table->find(5)->pid(), SIGKILL);
+  BOOST_TEST(!ends(5));
 }
 
 BOOST_AUTO_TEST_CASE(a_signal_reaches_the_process_and_what_it_started) {

@@ -1,7 +1,9 @@
 #include "vmm/agent/messages.hpp"
 
+#include <algorithm>
+#include <vector>
+
 #include <capnp/message.h>
-#include <signal.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -49,12 +51,30 @@ void fill_stream(proto::StreamSummary::Builder to, const output_stream& from) {
   to.setPlain(from.is_plain());
 }
 
-/// The process itself, or the one that a shell ran for it and whose end it passed on.
-bool is_oom_kill(const process_end& end) {
-  constexpr int killed_in_shell = 128 + SIGKILL;
-  const bool is_killed = WIFSIGNALED(end.status) ? WTERMSIG(end.status) == SIGKILL
-                                                 : WEXITSTATUS(end.status) == killed_in_shell;
-  return end.met_oom_killer && is_killed && !end.is_timed_out;
+/// The first bytes of a text, cut between characters: the host takes UTF-8 only.
+std::string head(const std::string& text, std::size_t bytes_max) {
+  auto end = std::min(bytes_max, text.size());
+  while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0u) == 0x80u) {
+    --end;
+  }
+  return text.substr(0, end);
+}
+
+/// The beginning of a command line. Quoting may have made it longer than the order it came in, and
+/// it has to fit a frame.
+std::vector<std::string> shown(const std::vector<std::string>& argv) {
+  constexpr std::size_t word_cost_bytes = 16; // pointer and padding
+  std::vector<std::string> out;
+  auto left_bytes = started_bytes_max;
+  for (const auto& word : argv) {
+    if (left_bytes <= word_cost_bytes) {
+      break;
+    }
+    left_bytes -= word_cost_bytes;
+    out.push_back(head(word, left_bytes));
+    left_bytes -= out.back().size();
+  }
+  return out;
 }
 
 } // namespace
@@ -79,13 +99,13 @@ void send_started(port& to, process_name of, const child& process, const process
     auto started = root.initStarted();
     started.setSpid(of.spid);
     started.setPid(static_cast<std::uint32_t>(process.pid));
-    auto& argv = plan.command.argv;
+    const auto argv = shown(plan.command.argv);
     started.setCommand(argv.front());
     auto args = started.initArgs(static_cast<unsigned>(argv.size() - 1));
     for (unsigned i = 0; i < args.size(); ++i) {
       args.set(i, argv[i + 1]);
     }
-    started.setCwd(plan.cwd);
+    started.setCwd(process.cwd);
     started.setUid(plan.who.uid);
     started.setGid(plan.who.gid);
   });
@@ -123,7 +143,7 @@ void send_exited(port& to, process_name of, const process_end& end, const output
       // A process that ended by itself in the moment of its deadline ended by itself.
       result.setExitCode(WEXITSTATUS(end.status));
     }
-    result.setOomKilled(is_oom_kill(end));
+    result.setOomKilled(end.is_oom_kill);
     result.setPid(static_cast<std::uint32_t>(end.pid));
     result.setElapsedUs(static_cast<std::uint64_t>(end.elapsed.count()));
     fill_usage(result.initUsage(), end.usage);

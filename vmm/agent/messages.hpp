@@ -1,5 +1,6 @@
 #pragma once
 
+#include "protocol/limits.hpp"
 #include "vmm/agent/port.hpp"
 #include "vmm/agent/process.hpp"
 #include "vmm/agent/streams.hpp"
@@ -29,12 +30,15 @@ struct process_end {
   int status = 0;
   rusage usage{};
   bool is_timed_out = false;
-  bool met_oom_killer = false; ///< something of the run was killed for want of memory
+  bool is_oom_kill = false; ///< for want of memory
   std::chrono::microseconds elapsed{0};
 };
 
 void send_ready(port& to);
 void send_mounted(port& to, std::uint64_t run);
+
+/// Of a command line so much is told, its beginning.
+inline constexpr std::size_t started_bytes_max = limits::channel_frame_bytes_max / 2;
 void send_started(port& to, process_name of, const child& process, const process_plan& plan);
 void send_output(port& to, process_name of, bool is_stderr, std::span<const unsigned char> data);
 void send_stdin_taken(port& to, process_name of, std::uint64_t total_bytes, bool is_closed);

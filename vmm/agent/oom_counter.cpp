@@ -26,7 +26,9 @@ std::optional<std::uint64_t> parse_oom_kills(std::string_view text) {
 }
 
 oom_counter::oom_counter()
-    : counters_{::open("/proc/vmstat", O_RDONLY | O_CLOEXEC)}, at_first_{read()} {}
+    : oom_counter{descriptor{::open("/proc/vmstat", O_RDONLY | O_CLOEXEC)}} {}
+
+oom_counter::oom_counter(descriptor counters) : counters_{std::move(counters)}, taken_{read()} {}
 
 std::optional<std::uint64_t> oom_counter::read() const {
   std::array<char, 32768> text{}; // 180 lines or so
@@ -42,9 +44,13 @@ std::optional<std::uint64_t> oom_counter::read() const {
   return parse_oom_kills({text.data(), size});
 }
 
-bool oom_counter::has_grown() const {
-  auto now = read();
-  return now && at_first_ && *now > *at_first_;
+bool oom_counter::take_one() {
+  const auto now = read();
+  const bool has_one = now && taken_ && *now > *taken_;
+  if (has_one) {
+    ++*taken_;
+  }
+  return has_one;
 }
 
 } // namespace coppice::agent

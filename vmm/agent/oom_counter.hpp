@@ -8,20 +8,23 @@
 
 namespace coppice::agent {
 
-/// Whether the kernel has killed a process for want of memory since this was made. Its source is
+/// The processes that the kernel has killed for want of memory since this was made. Its source is
 /// opened then, too: what a run does to /proc does not matter.
 class oom_counter {
 public:
   oom_counter();
+  /// `counters`: a file like /proc/vmstat.
+  explicit oom_counter(descriptor counters);
 
-  /// False also where the kernel does not count.
-  bool has_grown() const;
+  /// Whether there was one that has not been taken yet, which takes it: an end has one reason, and
+  /// a reason one end. False also where the kernel does not count.
+  bool take_one();
 
 private:
   std::optional<std::uint64_t> read() const;
 
   descriptor counters_;
-  std::optional<std::uint64_t> at_first_;
+  std::optional<std::uint64_t> taken_;
 };
 
 /// The value of `oom_kill` in a text like /proc/vmstat.

@@ -17,7 +17,8 @@ namespace coppice::agent {
 /// Problem: the host may be slow to read and the agent must go on watching its process and its
 /// deadline. So nothing here blocks: `send` queues what the port does not take at once, and
 /// `is_congested` tells the producers of output to pause until the host has caught up. The queue is
-/// bounded by that pause: past it only the few small messages of a run's end are added.
+/// bounded by that pause: past it come only answers to what the host says (that a process started
+/// or could not, that it has read) and the ends of processes, a few for each.
 ///
 /// Owner: the session. Runs on the agent's one thread.
 class port {

@@ -1,7 +1,10 @@
 #include "vmm/agent/process.hpp"
 
+#include <optional>
+
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
@@ -33,9 +36,10 @@ void make_non_blocking(const descriptor& fd) {
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
 }
 
-/// What the child says when it could not become the process.
+/// What the child says when it could not become the process, before that that its folder is no
+/// folder.
 struct exec_report {
-  enum step_kind { prepare, execute, interpreter } step;
+  enum step_kind { folder, prepare, execute, interpreter } step;
   int number;
 };
 
@@ -60,7 +64,11 @@ void reset_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-bool enter(const process_plan& plan, int in, int out, int err) {
+void say(int report_to, const exec_report& report) {
+  static_cast<void>(::write(report_to, &report, sizeof(report)) < 0);
+}
+
+bool enter(const process_plan& plan, int in, int out, int err, int report_to) {
   ::setsid();
   ::umask(022);
   if (::dup2(in, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0 || ::fchdir(plan.root) < 0 ||
@@ -71,9 +79,15 @@ bool enter(const process_plan& plan, int in, int out, int err) {
   if (::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
     return false;
   }
-  // Folder first: root may enter where the user may not, as container runtimes have it.
-  return ::chdir(plan.cwd.c_str()) == 0 &&
-         ::setgroups(plan.who.groups.size(), plan.who.groups.data()) == 0 &&
+  // Folder first: root may enter where the user may not, as container runtimes have it. Only here
+  // is it looked at: its mount may be one that the run has made, and that never answers.
+  if (::chdir(plan.cwd.c_str()) < 0) {
+    say(report_to, {exec_report::folder, errno});
+    if (::chdir("/") < 0) {
+      return false;
+    }
+  }
+  return ::setgroups(plan.who.groups.size(), plan.who.groups.data()) == 0 &&
          ::setresgid(plan.who.gid, plan.who.gid, plan.who.gid) == 0 &&
          ::setresuid(plan.who.uid, plan.who.uid, plan.who.uid) == 0;
 }
@@ -99,8 +113,13 @@ exec_report execute(const process_plan& plan) {
   return report;
 }
 
+/// As much of a name as a file can have: the text has to fit one output message.
+std::string shown(const std::string& name) {
+  return name.size() <= PATH_MAX ? name : name.substr(0, PATH_MAX) + "...";
+}
+
 std::string refusal_text(const exec_report& report, const std::string& name) {
-  auto begin = "coppice: " + (name.empty() ? std::string{"the command is empty"} : name);
+  auto begin = "coppice: " + (name.empty() ? std::string{"the command is empty"} : shown(name));
   if (name.empty()) {
     return begin + "\n";
   }
@@ -119,13 +138,24 @@ std::string refusal_text(const exec_report& report, const std::string& name) {
 [[noreturn]] void run_child(const process_plan& plan, int in, int out, int err, int report_to) {
   reset_signals();
   exec_report report{exec_report::prepare, 0};
-  if (enter(plan, in, out, err)) {
+  if (enter(plan, in, out, err, report_to)) {
     report = execute(plan);
   } else {
     report.number = errno;
   }
-  static_cast<void>(::write(report_to, &report, sizeof(report)) < 0);
+  say(report_to, report);
   ::_exit(report.number == ENOENT ? not_found : not_executable);
+}
+
+/// The child's next report; none: it has become the process, or takes very long.
+std::optional<exec_report> await_report(const descriptor& from) {
+  pollfd waiting{from.get(), POLLIN, 0};
+  exec_report report{};
+  if (::poll(&waiting, 1, exec_wait_ms) == 1 &&
+      ::read(from.get(), &report, sizeof(report)) == sizeof(report)) {
+    return report;
+  }
+  return std::nullopt;
 }
 
 } // namespace
@@ -148,20 +178,25 @@ result<child> start_process(const process_plan& plan) {
   report_pipe->write.reset();
   child started;
   started.pid = pid;
+  started.cwd = plan.cwd;
   started.input = std::move(in->write);
   started.output = std::move(out->read);
   started.errors = std::move(err->read);
   for (auto* fd : {&started.input, &started.output, &started.errors}) {
     make_non_blocking(*fd);
   }
-  pollfd waiting{report_pipe->read.get(), POLLIN, 0};
-  exec_report report{};
-  if (::poll(&waiting, 1, exec_wait_ms) == 1 &&
-      ::read(report_pipe->read.get(), &report, sizeof(report)) == sizeof(report)) {
-    if (report.step == exec_report::prepare) {
-      return errno_failure(report.number, "preparing the process");
+  while (auto report = await_report(report_pipe->read)) {
+    switch (report->step) {
+    case exec_report::folder:
+      started.cwd = "/";
+      continue;
+    case exec_report::prepare:
+      return errno_failure(report->number, "preparing the process");
+    case exec_report::execute:
+    case exec_report::interpreter:
+      started.refusal = refusal_text(*report, plan.command.argv.front());
+      continue;
     }
-    started.refusal = refusal_text(report, plan.command.argv.front());
   }
   return started;
 }

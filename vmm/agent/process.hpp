@@ -15,7 +15,7 @@ struct process_plan {
   int root = -1; ///< folder that becomes "/"
   command_line command;
   identity who;
-  std::string cwd; ///< a folder that is there
+  std::string cwd; ///< "/" where it is no folder
 };
 
 /// A child process in a session of its own, with pipes for its standard streams. The agent's ends
@@ -25,6 +25,7 @@ struct child {
   descriptor input;
   descriptor output;
   descriptor errors;
+  std::string cwd; ///< where it runs
   /// Not empty: nothing runs, this line says why, and the child ends with 126 or 127 as a shell
   /// would have it.
   std::string refusal;

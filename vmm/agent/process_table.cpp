@@ -4,7 +4,8 @@
 
 namespace coppice::agent {
 
-process_table::process_table(port& host, std::uint64_t run) : host_{host}, run_{run} {
+process_table::process_table(port& host, std::uint64_t run, oom_counter oom)
+    : host_{host}, run_{run}, oom_{std::move(oom)} {
   processes_.try_emplace(main_spid, host_, process_name{run_, main_spid});
 }
 
@@ -31,7 +32,8 @@ void process_table::remove(std::uint32_t spid) {
 void process_table::take_reaped(pid_t pid, int status, const rusage& usage) {
   for (auto& [spid, process] : processes_) {
     if (process.runs() && process.pid() == pid) {
-      return process.take_end(status, usage, oom_.has_grown());
+      const bool is_oom_kill = process.may_be_oom_kill(status) && oom_.take_one();
+      return process.take_end(status, usage, is_oom_kill);
     }
   }
 }
@@ -78,6 +80,12 @@ void process_table::pump_leftovers() {
 void process_table::expire() {
   for (auto& [spid, process] : processes_) {
     process.expire();
+  }
+}
+
+void process_table::expect_kills() {
+  for (auto& [spid, process] : processes_) {
+    process.expect_kill();
   }
 }
 

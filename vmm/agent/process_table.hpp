@@ -24,7 +24,7 @@ public:
   static constexpr std::size_t alive_max = 65;
 
   /// With the main process in it, which is not started yet.
-  process_table(port& host, std::uint64_t run);
+  process_table(port& host, std::uint64_t run, oom_counter oom = {});
 
   running_process& main() {
     return processes_.begin()->second;
@@ -50,6 +50,9 @@ public:
 
   /// The deadline of all has passed.
   void expire();
+
+  /// All that still run are about to be killed, by us.
+  void expect_kills();
 
   /// All processes have been ended, those that do not end, too.
   void end_all();

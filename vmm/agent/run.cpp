@@ -141,9 +141,7 @@ result<process_plan> run::make_plan(proto::ProcessSpec::Reader process,
   if (process.getHasGid() || (!process.getHasUid() && beside.getHasGid())) {
     who.gid = process.getHasGid() ? process.getGid() : beside.getGid();
   }
-  auto resolved =
-      resolve_identity(who, read_in_root(plan.root, "/etc/passwd", account_file_bytes_max),
-                       read_in_root(plan.root, "/etc/group", account_file_bytes_max));
+  auto resolved = resolve_identity(who, passwd_, group_);
   if (!resolved) {
     return resolved.error();
   }
@@ -154,7 +152,7 @@ result<process_plan> run::make_plan(proto::ProcessSpec::Reader process,
       plan.cwd = text(cwd);
     }
   }
-  if (plan.cwd.empty() || !is_folder_in_root(plan.root, plan.cwd)) {
+  if (plan.cwd.empty()) {
     plan.cwd = "/";
   }
   return plan;
@@ -163,6 +161,8 @@ result<process_plan> run::make_plan(proto::ProcessSpec::Reader process,
 void run::start_main() {
   auto order = order_.view();
   auto start = order->getStart();
+  passwd_ = read_in_root(image_.root(), "/etc/passwd", account_file_bytes_max);
+  group_ = read_in_root(image_.root(), "/etc/group", account_file_bytes_max);
   auto plan = make_plan(start.getProcess(), {});
   if (!plan) {
     return fail("prepare", plan.error());
@@ -210,6 +210,7 @@ void run::advance() {
 /// The main process's end is the end of all.
 void run::end_processes() {
   image_.thaw();
+  processes_.expect_kills();
   auto ended = end_all_processes(
       [this](pid_t pid, int status, const rusage& usage) { take_reaped(pid, status, usage); });
   if (!ended) {

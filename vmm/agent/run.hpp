@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <poll.h>
@@ -75,7 +76,6 @@ private:
   }
   void start_main();
   void end_processes();
-  void pump();
   void fail(std::string_view stage, const failure& why);
   void close_disk();
 
@@ -85,6 +85,10 @@ private:
   std::uint64_t number_;
   phase phase_ = phase::placing;
   file_placer files_;
+  /// Of the image, and of the files that were placed, as they were before anything ran: later there
+  /// may be a mount over them that never answers.
+  std::string passwd_;
+  std::string group_;
   process_table processes_;
   bool is_held_ = false; ///< the disk stays mounted
   std::optional<clock::time_point> deadline_;

@@ -3,6 +3,7 @@
 #include "vmm/agent/log.hpp"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 namespace coppice::agent {
 namespace {
@@ -39,15 +40,23 @@ void running_process::feed(std::string_view data, bool close) {
   }
 }
 
-void running_process::signal(int number) const {
+void running_process::signal(int number) {
   if (runs()) {
+    is_kill_expected_ = is_kill_expected_ || number == SIGKILL;
     ::kill(-end_.pid, number);
   }
 }
 
-void running_process::take_end(int status, const rusage& usage, bool met_oom_killer) {
+bool running_process::may_be_oom_kill(int status) const {
+  constexpr int killed_in_shell = 128 + SIGKILL;
+  const bool is_killed =
+      WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == killed_in_shell;
+  return is_killed && !is_kill_expected_ && !end_.is_timed_out;
+}
+
+void running_process::take_end(int status, const rusage& usage, bool is_oom_kill) {
   has_ended_ = true;
-  end_.met_oom_killer = met_oom_killer;
+  end_.is_oom_kill = is_oom_kill;
   end_.status = status;
   end_.usage = usage;
   end_.elapsed = std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - started_at_);

@@ -50,16 +50,24 @@ public:
   /// To be read by the process; see input_stream::feed.
   void feed(std::string_view data, bool close);
 
-  void signal(int number) const;
+  void signal(int number);
 
   /// Its deadline has passed: if a signal ends it, that was why.
   void expire() {
-    end_.is_timed_out = true;
+    end_.is_timed_out = !has_ended_;
   }
 
-  /// From wait4(2), or assumed where it does not come; whether anything of the run was killed for
-  /// want of memory by then.
-  void take_end(int status, const rusage& usage, bool met_oom_killer);
+  /// It is about to be killed, by us.
+  void expect_kill() {
+    is_kill_expected_ = true;
+  }
+
+  /// Whether the kernel may have ended it, or the one that a shell ran for it and whose end it
+  /// passed on: it was killed, and not by us.
+  bool may_be_oom_kill(int status) const;
+
+  /// From wait4(2), or assumed where it does not come.
+  void take_end(int status, const rusage& usage, bool is_oom_kill);
 
   /// All processes have been ended: its pipes are to be read to their ends.
   void end_with_all();
@@ -90,6 +98,7 @@ private:
   output_stream errors_;
   process_end end_;
   bool has_ended_ = false;
+  bool is_kill_expected_ = false;
   clock::time_point started_at_{};
   std::uint64_t said_taken_bytes_ = 0;
   bool said_closed_ = false;
