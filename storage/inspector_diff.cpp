@@ -19,6 +19,9 @@ constexpr std::size_t entry_bytes = 96; ///< beside its path
 
 /// Of a file that is compared, at a time.
 constexpr std::uint64_t compared_bytes = 1u << 20;
+/// Of a file that is looked up, at a time: where each of its blocks has to be asked for, these are
+/// many already.
+constexpr std::uint64_t looked_up_bytes = 64u << 20;
 
 /// In the order of a walk: what is in a directory comes before what only begins like it.
 bool comes_before(const std::string& a, const std::string& b) {
@@ -203,7 +206,7 @@ private:
 
   result<bool> is_next_piece_same(comparison& c) {
     const auto offset = c.older.offset_bytes;
-    const auto left = c.older.end_bytes - offset;
+    const auto left = std::min(c.older.end_bytes - offset, looked_up_bytes);
     auto a = c.older.content->find(offset, left);
     if (!a) {
       return a.error();

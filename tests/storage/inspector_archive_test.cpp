@@ -2,6 +2,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "storage/block_cache.hpp"
+#include "storage/inspector_ext4.hpp"
 #include "storage/tar_header.hpp"
 #include "tests/storage/made_disk.hpp"
 
@@ -195,6 +196,37 @@ BOOST_AUTO_TEST_CASE(holes_cost_nothing_to_be_told) {
   }
   BOOST_CHECK_EQUAL(told, found->size_bytes);
   BOOST_CHECK_LT(image.disk->reads - before, 100);
+}
+
+BOOST_AUTO_TEST_CASE(holes_behind_every_extent_of_a_deep_tree_are_told_whole) {
+  constexpr std::uint64_t block = 4096;
+  constexpr std::uint64_t extents = 1000; // three leaves
+  made_disk made;
+  {
+    std::ofstream file{made.root() / "spots", std::ios::binary};
+    for (std::uint64_t i = 0; i < extents; ++i) {
+      file.seekp(static_cast<std::streamoff>(i * 5 * block));
+      file << std::string(block, 'x');
+    }
+  }
+  made.make();
+  made.debugfs("sif /spots size 0x40000000000");
+  archived image{made};
+  auto inode = inspection::resolve(image.image->files(), "/spots");
+  BOOST_REQUIRE(inode);
+  auto content = inspection::content_reader::open(image.image->files(), *inode);
+  BOOST_REQUIRE(content);
+  for (std::uint64_t i = 0; i < extents; ++i) {
+    auto spot = (*content)->find(i * 5 * block, UINT64_MAX);
+    auto hole = (*content)->find((i * 5 + 1) * block, 1ull << 40);
+    BOOST_REQUIRE(spot && hole);
+    BOOST_REQUIRE_EQUAL(spot->bytes, block);
+    BOOST_REQUIRE_EQUAL(hole->disk_offset_bytes, 0u);
+    BOOST_REQUIRE_EQUAL(hole->bytes, i + 1 < extents ? 4 * block : 1ull << 40);
+  }
+  const auto before = image.disk->reads;
+  BOOST_REQUIRE((*content)->find((extents * 5 + 7) * block, 1ull << 40));
+  BOOST_CHECK_LT(image.disk->reads - before, 10);
 }
 
 BOOST_AUTO_TEST_CASE(pages_that_were_read_are_not_asked_for_again) {
