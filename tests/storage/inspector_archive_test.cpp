@@ -150,6 +150,44 @@ BOOST_AUTO_TEST_CASE(what_ustar_cannot_say_is_in_extended_headers) {
   BOOST_CHECK_EQUAL(tar_header(large).size(), tar_block_bytes);
 }
 
+BOOST_AUTO_TEST_CASE(access_control_lists_are_told_as_a_kernel_takes_them) {
+  // Version 2; tag, rights, number: the owner, 1234, the group, the mask, others: as 0644.
+  const auto word = [](std::uint32_t n) {
+    return std::string{reinterpret_cast<const char*>(&n), 4};
+  };
+  const auto list = word(2) + word(6u << 16 | 1u) + word(UINT32_MAX) + word(4u << 16 | 2u) +
+                    word(1234) + word(4u << 16 | 4u) + word(UINT32_MAX) + word(4u << 16 | 16u) +
+                    word(UINT32_MAX) + word(4u << 16 | 32u) + word(UINT32_MAX);
+  made_disk made;
+  made.write("listed", "x");
+  save(made.dir / "list", list);
+  made.make();
+  const auto from_file = "-f " + (made.dir / "list").string();
+  made.debugfs("ea_set " + from_file + " /listed system.posix_acl_access");
+  made.debugfs("ea_set " + from_file + " /etc system.posix_acl_default");
+  archived image{made};
+  auto archive = image.of("/");
+  BOOST_REQUIRE_MESSAGE(archive, (archive ? "" : archive.error().text));
+  for (const char* name : {"access", "default"}) {
+    const auto member = "SCHILY.xattr.system.posix_acl_" + std::string{name} + "=" + list + "\n";
+    BOOST_CHECK_MESSAGE(archive->find(member) != archive->npos, name);
+  }
+  // Where the host's file system has such lists, what is unpacked has them.
+  const auto plain = (made.root() / "plain").string();
+  if (::setxattr(plain.c_str(), "system.posix_acl_access", list.data(), list.size(), 0) == 0) {
+    save(made.dir / "out.tar", *archive);
+    must("mkdir " + (made.dir / "out").string() + " && tar --xattrs --xattrs-include='*' -xpf " +
+         (made.dir / "out.tar").string() + " -C " + (made.dir / "out").string());
+    std::string got(list.size() + 1, '\0');
+    const auto bytes = ::getxattr((made.dir / "out/listed").c_str(), "system.posix_acl_access",
+                                  got.data(), got.size());
+    BOOST_REQUIRE_EQUAL(bytes, static_cast<ssize_t>(list.size()));
+    BOOST_CHECK(got.substr(0, list.size()) == list);
+  }
+  made.debugfs("ea_set -r /plain system.posix_acl_access odd");
+  check_fails(archived{made}.of("/plain"), ec::damaged, "access control list");
+}
+
 BOOST_AUTO_TEST_CASE(devices_keep_their_numbers_and_sockets_are_left_out) {
   made_disk made;
   made.make();
