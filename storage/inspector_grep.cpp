@@ -51,9 +51,10 @@ private:
       }
       if (!*window) {
         file_.reset();
-      }
-      if (query_.max_total != 0 && total_ >= query_.max_total) {
-        end_at_limit();
+        // Only now: the lines behind its last match belong to it.
+        if (query_.max_total != 0 && total_ >= query_.max_total) {
+          end_at_limit();
+        }
       }
       return {};
     }
