@@ -2,6 +2,8 @@
 
 #include "actors/requests.hpp"
 
+#include <caf/send.hpp>
+
 #include <iterator>
 #include <utility>
 
@@ -9,7 +11,8 @@ namespace coppice {
 
 namespace {
 
-/// Of its two timers; the other is that of deletions.
+// Its timers.
+constexpr std::uint32_t grace_timer = 0; ///< of deletions
 constexpr std::uint32_t readers_timer = 1;
 
 frame<proto::GetImage> look_up(capnp::Text::Reader project, const uuid& id) {
@@ -20,6 +23,22 @@ frame<proto::GetImage> look_up(capnp::Text::Reader project, const uuid& id) {
 }
 
 } // namespace
+
+/// Ends what reads it: their timers would keep them for a while, and nobody else knows of them.
+image_state::~image_state() {
+  const auto end = [](const inspect_session_actor& reader) {
+    if (reader) {
+      caf::anon_send_exit(reader, caf::exit_reason::user_shutdown);
+    }
+  };
+  for (const auto& [number, session] : sessions_) {
+    end(session.reader);
+  }
+  for (const auto& w : waiting_) {
+    end(w.reader);
+    parts_->inspect->shelf->take(w.place);
+  }
+}
 
 caf::result<frame<proto::ImageRow>> image_state::pin(const frame<proto::PinImage>& request) {
   ++received_;
@@ -162,11 +181,31 @@ void image_state::give_up_readers(const std::function<bool(const waiting_reader&
 
 /// Starts the timer for the one that has waited longest, if there is none.
 void image_state::look_at_readers() {
-  if (waiting_.empty() || std::exchange(is_looking_at_readers_, true)) {
-    return;
+  if (!waiting_.empty() && !std::exchange(is_looking_at_readers_, true)) {
+    start_timer(parts_->inspect->reader_kept, readers_timer, 0);
   }
-  self_->delayed_send(self_, parts_->inspect->reader_kept,
-                      make_frame<proto::Tick>([](auto r) { r.setTimer(readers_timer); }));
+}
+
+void image_state::start_timer(std::chrono::milliseconds delay, std::uint32_t timer,
+                              std::uint64_t generation) {
+  ++timers_;
+  self_->delayed_send(self_, delay, make_frame<proto::Tick>([&](auto r) {
+                        r.setTimer(timer);
+                        r.setGeneration(generation);
+                      }));
+}
+
+void image_state::tick(proto::Tick::Reader t) {
+  --timers_;
+  if (t.getTimer() == readers_timer) {
+    is_looking_at_readers_ = false;
+    const auto now = self_->clock().now();
+    give_up_readers([&](const auto& w) { return now - w.since >= parts_->inspect->reader_kept; });
+    look_at_readers();
+  } else if (t.getGeneration() == grace_generation_) {
+    refuse_removals();
+  }
+  tell_if_idle();
 }
 
 void image_state::reader_down(const caf::actor_addr& reader) {
@@ -220,9 +259,7 @@ caf::result<frame<proto::Done>> image_state::remove(const frame<proto::DeleteIma
             removals_.push_back({request, promise});
             try_removals();
             if (removals_.size() == 1) {
-              self_->delayed_send(
-                  self_, parts_->reading_grace,
-                  make_frame<proto::Tick>([&](auto r) { r.setGeneration(++grace_generation_); }));
+              start_timer(parts_->reading_grace, grace_timer, ++grace_generation_);
             }
           },
           [this, promise](caf::error& error) mutable {
@@ -265,12 +302,12 @@ void image_state::refuse_removals() {
     next.answer.deliver(
         make_error(ec::conflict, "image " + id_.text() + " is in use: it is being read"));
   }
-  tell_if_idle();
 }
 
 void image_state::tell_if_idle() {
+  // With a timer on its way it lives on; the directory has to know of it, to end it.
   if (pins_.empty() && sessions_.empty() && waiting_.empty() && leaving_.empty() &&
-      looking_up_ == 0 && removals_.empty() && removing_ == 0) {
+      looking_up_ == 0 && removals_.empty() && removing_ == 0 && timers_ == 0) {
     self_->send(directory_, make_frame<proto::ImageIdle>([&](auto root) {
                   id_.to(root.initImage());
                   root.setReceived(received_);
@@ -300,19 +337,7 @@ image_actor::behavior_type image_state::make_behavior(std::shared_ptr<const imag
       [this](const frame<proto::InspectTrim>& r) {
         give_up_readers([at = r.view()->getPlace()](const auto& w) { return w.place == at; });
       },
-      [this](const frame<proto::Tick>& t) {
-        if (t.view()->getTimer() == readers_timer) {
-          is_looking_at_readers_ = false;
-          const auto now = self_->clock().now();
-          give_up_readers(
-              [&](const auto& w) { return now - w.since >= parts_->inspect->reader_kept; });
-          look_at_readers();
-          return;
-        }
-        if (t.view()->getGeneration() == grace_generation_) {
-          refuse_removals();
-        }
-      },
+      [this](const frame<proto::Tick>& t) { tick(*t.view()); },
   };
 }
 

@@ -46,6 +46,9 @@ struct image_parts {
 class image_state {
 public:
   explicit image_state(image_actor::stateful_pointer<image_state> self) : self_{self} {}
+  ~image_state();
+  image_state(const image_state&) = delete;
+  image_state& operator=(const image_state&) = delete;
 
   image_actor::behavior_type make_behavior(std::shared_ptr<const image_parts> parts, const uuid& id,
                                            const images_actor& directory);
@@ -79,6 +82,8 @@ private:
   inspect_session_actor take_reader(const std::string& project);
   void give_up_readers(const std::function<bool(const waiting_reader&)>& which);
   void look_at_readers();
+  void start_timer(std::chrono::milliseconds delay, std::uint32_t timer, std::uint64_t generation);
+  void tick(proto::Tick::Reader t);
   void reader_down(const caf::actor_addr& reader);
   caf::result<frame<proto::Done>> remove(const frame<proto::DeleteImage>& request);
   void try_removals();
@@ -106,6 +111,7 @@ private:
   std::vector<removal> removals_;
   std::size_t removing_ = 0; ///< deletions that the catalog decides on
   std::uint64_t grace_generation_ = 0;
+  std::size_t timers_ = 0; ///< under way
 };
 
 image_actor::behavior_type image(image_actor::stateful_pointer<image_state> self,

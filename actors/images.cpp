@@ -1,8 +1,17 @@
 #include "actors/images.hpp"
 
+#include <caf/send.hpp>
+
 #include <utility>
 
 namespace coppice {
+
+/// At the node's stop: their readers and timers would keep them for a while.
+images_state::~images_state() {
+  for (const auto& [id, e] : live_) {
+    caf::anon_send_exit(e.actor, caf::exit_reason::user_shutdown);
+  }
+}
 
 const image_actor& images_state::use(const uuid& id) {
   auto& e = live_[id];

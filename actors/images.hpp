@@ -12,10 +12,14 @@
 namespace coppice {
 
 /// The directory of images in use. An image's actor is made on first use and let go when it says
-/// that nothing holds it and nothing was sent to it in the meantime.
+/// that nothing holds it and nothing was sent to it in the meantime. With the directory all end,
+/// and their readers.
 class images_state {
 public:
   explicit images_state(images_actor::stateful_pointer<images_state> self) : self_{self} {}
+  ~images_state();
+  images_state(const images_state&) = delete;
+  images_state& operator=(const images_state&) = delete;
 
   images_actor::behavior_type make_behavior(std::shared_ptr<const image_parts> parts);
 

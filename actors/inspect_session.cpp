@@ -1,10 +1,12 @@
 #include "actors/inspect_session.hpp"
 
+#include "actors/inspect_chunk.hpp"
 #include "actors/requests.hpp"
 #include "storage/error.hpp"
 #include "storage/inspector_diff.hpp"
 
 #include <caf/send.hpp>
+#include <kj/exception.h>
 
 #include <algorithm>
 #include <iterator>
@@ -109,6 +111,10 @@ T inspect_session_state::quit_with(T last) {
   return last;
 }
 
+caf::error inspect_session_state::broken_protocol() {
+  return quit_with(make_error(ec::damaged, "the reader of the image broke its protocol"));
+}
+
 // -- beginning -----------------------------------------------------------------------------------
 
 caf::result<frame<proto::InspectSession>>
@@ -178,8 +184,7 @@ result<void> inspect_session_state::start_worker() {
   std::vector<vmm::unique_fd> sockets;
   std::transform(disks_.begin(), disks_.end(), std::back_inserter(sockets),
                  [&](const disk& d) { return parts_->sockets->take(d.slot); });
-  auto started = inspect_worker::start(*parts_->loop, parts_->program, std::move(sockets),
-                                       parts_->answer_timeout);
+  auto started = parts_->start_worker(std::move(sockets));
   if (started.has_error()) {
     return started.error();
   }
@@ -208,6 +213,7 @@ inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
   auto view = request.view();
   session_ = view->getSession();
   places_.reset();
+  silent_since_.reset();
   storage::disk_changes changed;
   if (view->getVerb() == proto::InspectVerb::DIFF) {
     auto older = parts_->index_of(image_);
@@ -231,7 +237,7 @@ inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
     return failed(*answer);
   }
   if (!said->isOpened()) {
-    return quit_with(make_error(ec::damaged, "the reader of the image broke its protocol"));
+    return broken_protocol();
   }
   if (auto found = find_places(*view, said->getOpened()); found.has_error()) {
     return quit_with(to_error(found.error()));
@@ -296,56 +302,68 @@ inspect_session_state::ask_more(std::uint64_t content_bytes_max) {
   if (said->isFailed()) {
     return failed(*answer);
   }
-  if (said->isParts() && places_) {
-    is_told_ = said->getLast();
-    auto added = places_->add(said->getParts());
-    if (added.has_value() && is_told_ && !places_->may_end()) {
-      added = fail(storage::ec::damaged, "the reader of the image did not tell all of a file");
-    }
+  const bool is_places = said->isParts() && places_;
+  auto chunk = is_places ? std::nullopt : chunk_of(*answer);
+  if (is_places) {
+    auto added = added_places(*said);
     if (added.has_error()) {
       return quit_with(to_error(added.error()));
     }
-    return places_->take();
+    chunk = std::move(*added);
   }
-  return chunk_of(*answer);
-}
-
-caf::result<frame<proto::InspectChunk>>
-inspect_session_state::chunk_of(const frame<proto::InspectAnswer>& answer) {
-  auto said = answer.view();
-  auto chunk = make_frame<proto::InspectChunk>([&](auto root) {
-    if (said->isEntries()) {
-      root.setEntries(said->getEntries());
-    } else if (said->isData()) {
-      root.setData(said->getData());
-    } else if (said->isMatches()) {
-      root.setMatches(said->getMatches());
-    } else if (said->isChanges()) {
-      root.setChanges(said->getChanges());
-    } else {
-      root.setEnd();
-    }
-    root.setLast(said->getLast());
-    root.setTruncated(said->getTruncated());
-  });
-  if (said->isOpened() || said->isParts() || (said->isEnd() && !said->getLast())) {
-    return quit_with(make_error(ec::damaged, "the reader of the image broke its protocol"));
+  if (!chunk) {
+    return broken_protocol();
   }
-  if (said->getLast()) {
+  if (is_silent_for_long(*chunk->view())) {
+    return quit_with(make_error(ec::damaged, "the reader of the image told nothing for too long"));
+  }
+  if (!is_places && said->getLast()) {
     end_session();
   }
-  return chunk;
+  return std::move(*chunk);
+}
+
+result<frame<proto::InspectChunk>>
+inspect_session_state::added_places(proto::InspectAnswer::Reader said) try {
+  is_told_ = said.getLast();
+  auto added = places_->add(said.getParts());
+  if (added.has_error()) {
+    return added.error();
+  }
+  if (is_told_ && !places_->may_end()) {
+    return fail(storage::ec::damaged, "the reader of the image did not tell all of a file");
+  }
+  return places_->take();
+} catch (const kj::Exception&) {
+  return fail(storage::ec::damaged, "the reader of the image broke its protocol");
+}
+
+/// An answer without content is honest, but not one after the other for ever.
+bool inspect_session_state::is_silent_for_long(proto::InspectChunk::Reader chunk) {
+  if (chunk.getLast() || has_content(chunk)) {
+    silent_since_.reset();
+    return false;
+  }
+  const auto now = self_->clock().now();
+  if (!silent_since_) {
+    silent_since_ = now;
+    return false;
+  }
+  return now - *silent_since_ >= parts_->silence_max;
 }
 
 /// The worker itself is well, unless it met damage: who knows what that has done to it.
-caf::error inspect_session_state::failed(const frame<proto::InspectAnswer>& answer) {
-  auto said = answer.view()->getFailed();
+caf::error inspect_session_state::failed(const frame<proto::InspectAnswer>& answer) try {
+  auto view = answer.view();
+  auto said = view->getFailed();
   auto error = make_error(code_of(said.getReason()), said.getText().cStr());
   if (said.getReason() == proto::InspectAnswer::Reason::DAMAGED) {
     return quit_with(std::move(error));
   }
   end_session();
   return error;
+} catch (const kj::Exception&) {
+  return broken_protocol();
 }
 
 void inspect_session_state::end_session() {

@@ -12,9 +12,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
+#include <optional>
 #include <vector>
 
+#include <caf/actor_clock.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -23,15 +24,18 @@ namespace coppice {
 
 /// What inspect sessions share.
 struct inspect_parts {
-  vmm::event_loop* loop = nullptr; ///< outlives the actor system
-  std::string program;             ///< this program: it is its own worker
+  /// Starts a process that reads the disks behind these sockets. Any thread.
+  std::function<result<std::unique_ptr<inspect_worker>>(std::vector<vmm::unique_fd>)> start_worker;
   store_actor store;
   std::shared_ptr<disk_sockets> sockets;
   /// Where the clusters of an image lie; any thread.
   std::function<result<std::shared_ptr<const storage::block_index>>(const uuid&)> index_of;
   std::chrono::seconds idle_timeout{30};
-  std::chrono::milliseconds answer_timeout{30'000}; ///< for one answer of the worker
   std::shared_ptr<session_limit> limit;
+
+  /// One answer after the other may say for so long that there is nothing to tell yet. A search or
+  /// a comparison ends after a minute of work at most.
+  std::chrono::milliseconds silence_max{90'000};
 
   /// A reader that nobody needs waits so long for its image's next session. Somebody who looks
   /// around in an image asks every few seconds.
@@ -89,7 +93,9 @@ private:
   result<void> find_places(proto::InspectOpen::Reader request, std::uint64_t size_bytes);
   caf::result<frame<proto::InspectChunk>> read(proto::InspectNext::Reader request);
   caf::result<frame<proto::InspectChunk>> ask_more(std::uint64_t content_bytes_max);
-  caf::result<frame<proto::InspectChunk>> chunk_of(const frame<proto::InspectAnswer>& answer);
+  result<frame<proto::InspectChunk>> added_places(proto::InspectAnswer::Reader said);
+  caf::error broken_protocol();
+  bool is_silent_for_long(proto::InspectChunk::Reader chunk);
   caf::error failed(const frame<proto::InspectAnswer>& answer);
   void end_session();
   void release_disks();
@@ -107,6 +113,7 @@ private:
   std::uint64_t session_ = 0; ///< under way; 0: none
   std::unique_ptr<image_places> places_;
   bool is_told_ = false; ///< the worker has no more of this session
+  std::optional<caf::actor_clock::time_point> silent_since_; ///< no content since that answer
   std::uint64_t asked_ = 0;
   std::uint64_t seen_asked_ = 0; ///< when the timer last looked
 };

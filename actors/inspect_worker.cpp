@@ -5,9 +5,7 @@
 #include "storage/frame_stream.hpp"
 #include "vmm/error.hpp"
 
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <cerrno>
 #include <cstring>
@@ -35,16 +33,8 @@ inspect_worker::start(vmm::event_loop& loop, const std::string& program,
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return fail(vmm::ec::spawn, std::string{"socketpair: "} + std::strerror(errno));
   }
-  std::unique_ptr<inspect_worker> out{new inspect_worker};
-  out->socket_ = vmm::unique_fd{ends[0]};
+  auto out = over(vmm::unique_fd{ends[0]}, answer_timeout);
   vmm::unique_fd theirs{ends[1]};
-  out->answer_timeout_ = answer_timeout;
-  // An answer has begun when the first byte is there; the rest may take as long again.
-  auto ms = answer_timeout.count();
-  timeval limit{.tv_sec = static_cast<time_t>(ms / 1000),
-                .tv_usec = static_cast<suseconds_t>(ms % 1000 * 1000)};
-  ::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  ::setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   vmm::child_options options;
   options.kind = vmm::child_kind::inspect_worker;
   options.argv = {program, "inspect-worker"};
@@ -63,23 +53,35 @@ inspect_worker::start(vmm::event_loop& loop, const std::string& program,
   return out;
 }
 
-result<frame<proto::InspectAnswer>>
-inspect_worker::exchange(const frame<proto::InspectOrder>& order) {
-  if (auto sent = storage::write_frame(socket_.get(), order); sent.has_error()) {
+std::unique_ptr<inspect_worker> inspect_worker::over(vmm::unique_fd socket,
+                                                     std::chrono::milliseconds answer_timeout) {
+  std::unique_ptr<inspect_worker> out{new inspect_worker};
+  out->socket_ = std::move(socket);
+  out->answer_timeout_ = answer_timeout;
+  return out;
+}
+
+/// What is wrong with a worker with which an exchange failed.
+failure inspect_worker::failed(const failure& why) const {
+  if (why.code != ec::busy) {
     return died();
   }
-  pollfd waiting{socket_.get(), POLLIN, 0};
-  int ready = 0;
-  do {
-    ready = ::poll(&waiting, 1, static_cast<int>(answer_timeout_.count()));
-  } while (ready < 0 && errno == EINTR);
-  if (ready == 0) {
-    auto seconds = std::chrono::duration_cast<std::chrono::seconds>(answer_timeout_).count();
-    return fail(ec::io, "the reader of the image did not answer within " + std::to_string(seconds) +
-                            " seconds and was ended; try again");
+  auto seconds = std::chrono::duration_cast<std::chrono::seconds>(answer_timeout_).count();
+  return fail(ec::io, "the reader of the image did not answer within " + std::to_string(seconds) +
+                          " seconds and was ended; try again");
+}
+
+result<frame<proto::InspectAnswer>>
+inspect_worker::exchange(const frame<proto::InspectOrder>& order) {
+  const auto deadline = std::chrono::steady_clock::now() + answer_timeout_;
+  if (auto sent = storage::write_frame(socket_.get(), order, deadline); sent.has_error()) {
+    return failed(sent.error());
   }
-  auto bytes = storage::read_frame(socket_.get());
-  if (bytes.has_error() || !*bytes) {
+  auto bytes = storage::read_frame(socket_.get(), deadline);
+  if (bytes.has_error()) {
+    return failed(bytes.error());
+  }
+  if (!*bytes) {
     return died();
   }
   auto answer = checked<proto::InspectAnswer>(**bytes, limits::channel_frame_bytes_max);

@@ -15,8 +15,10 @@ namespace coppice {
 
 /// A process that reads the file system of an image, and the socket to it.
 ///
-/// Guarantee: no exchange takes longer than the given time; whatever it answers is well-formed.
-/// What it says is not to be believed all the same. Its end of life kills the process.
+/// Guarantee: no exchange takes longer than the given time, from the first byte of the order to the
+/// last of the answer; every pointer of an answer stays inside it. What it says is not to be
+/// believed all the same, and a pointer may be of the wrong kind: reading one throws. Its end of
+/// life kills the process.
 /// Owner: one actor, whose thread waits.
 class inspect_worker {
 public:
@@ -25,6 +27,10 @@ public:
                                                        const std::string& program,
                                                        std::vector<vmm::unique_fd> disks,
                                                        std::chrono::milliseconds answer_timeout);
+
+  /// One that somebody else has started, on the other end of a stream socket.
+  static std::unique_ptr<inspect_worker> over(vmm::unique_fd socket,
+                                              std::chrono::milliseconds answer_timeout);
 
   /// Sends an order and waits for its answer. gone: it has died; io: it did not answer in time;
   /// damaged: it answered nonsense.
@@ -35,6 +41,7 @@ public:
 
 private:
   inspect_worker() = default;
+  failure failed(const failure& why) const;
 
   vmm::unique_fd socket_;
   std::shared_ptr<vmm::child_process> process_;

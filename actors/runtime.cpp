@@ -41,6 +41,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// One answer of a reader of images, which works two seconds on each.
+constexpr auto reader_answer_max = 30s;
+
 struct system_config : caf::actor_system_config {
   system_config() {
     add_message_types<caf::id_block::coppice>();
@@ -292,8 +295,9 @@ void runtime::impl::spawn() {
       scheduler, scheduler_limits{config.import.running_max, config.default_class(), metrics});
 
   auto inspect = std::make_shared<inspect_parts>();
-  inspect->loop = &loop;
-  inspect->program = program.string();
+  inspect->start_worker = [this](std::vector<vmm::unique_fd> ends) {
+    return inspect_worker::start(loop, program.string(), std::move(ends), reader_answer_max);
+  };
   inspect->store = store_handle;
   inspect->sockets = sockets;
   inspect->index_of = [engine = disks](const uuid& id) {

@@ -6,7 +6,11 @@
 
 #include <sys/sysmacros.h>
 
+#include <bit>
+#include <cstdint>
+#include <cstring>
 #include <optional>
+#include <string_view>
 #include <unordered_map>
 
 namespace coppice::storage::inspection {
@@ -18,10 +22,52 @@ namespace {
 constexpr std::size_t link_bytes_max = 64u << 20;
 constexpr std::size_t link_bytes = 128; ///< of one, beside its path
 
+static_assert(std::endian::native == std::endian::little); // as ext4 and as the kernel tells lists
+
 /// Extended attributes of a file beyond this are left out: an ext4 inode has a block of them.
 constexpr std::size_t xattr_bytes_max = 64u << 10;
 
 using xattr_list = std::vector<std::pair<std::string, std::string>>;
+
+/// An access control list as the kernel tells it and takes it (linux/posix_acl_xattr.h), made of
+/// ext4's own form of it, which leaves out the numbers of entries that name nobody. Nothing: it is
+/// malformed.
+std::optional<std::string> posix_acl(std::string_view disk_form) {
+  constexpr std::uint32_t disk_version = 1;
+  constexpr std::uint32_t told_version = 2;
+  constexpr std::uint16_t user = 2;
+  constexpr std::uint16_t group = 8;
+  constexpr std::uint32_t nobody = UINT32_MAX;
+  const auto take = [&](auto& number) {
+    if (disk_form.size() < sizeof number) {
+      return false;
+    }
+    std::memcpy(&number, disk_form.data(), sizeof number);
+    disk_form.remove_prefix(sizeof number);
+    return true;
+  };
+  std::string out;
+  const auto put = [&](const auto& number) {
+    out.append(reinterpret_cast<const char*>(&number), sizeof number);
+  };
+  std::uint32_t version = 0;
+  if (!take(version) || version != disk_version) {
+    return std::nullopt;
+  }
+  put(told_version);
+  while (!disk_form.empty()) {
+    std::uint16_t tag = 0;
+    std::uint16_t rights = 0;
+    auto id = nobody;
+    if (!take(tag) || !take(rights) || ((tag == user || tag == group) && !take(id))) {
+      return std::nullopt;
+    }
+    put(tag);
+    put(rights);
+    put(id);
+  }
+  return out;
+}
 
 int keep_xattr(char* name, char* value, std::size_t value_bytes, void* list) {
   static_cast<xattr_list*>(list)->emplace_back(name, std::string{value, value_bytes});
@@ -44,6 +90,16 @@ result<xattr_list> read_xattrs(file_system& fs, const file_inode& inode) {
   if (code != 0) {
     return ext4_failure(code, "file system: extended attributes of inode " +
                                   std::to_string(inode.number));
+  }
+  for (auto& [name, value] : out) {
+    if (name == "system.posix_acl_access" || name == "system.posix_acl_default") {
+      auto told = posix_acl(value);
+      if (!told) {
+        return fail(ec::damaged, "file system: a malformed access control list of inode " +
+                                     std::to_string(inode.number));
+      }
+      value = std::move(*told);
+    }
   }
   std::size_t bytes = 0;
   std::erase_if(out, [&](const auto& x) {

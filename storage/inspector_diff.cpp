@@ -3,26 +3,25 @@
 #include "storage/disk/extent.hpp"
 #include "storage/error.hpp"
 #include "storage/inspector_parts.hpp"
+#include "storage/inspector_steps.hpp"
 #include "storage/inspector_walk.hpp"
 #include "storage/printable.hpp"
 #include "storage/text_diff.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 namespace coppice::storage::inspection {
 
 namespace {
 
-using clock = std::chrono::steady_clock;
-
-constexpr std::size_t answer_bytes_max = 512u << 10;
 constexpr std::size_t entry_bytes = 96; ///< beside its path
-constexpr std::chrono::seconds answer_time_max{2};
 
 /// Of a file that is compared, at a time.
 constexpr std::uint64_t compared_bytes = 1u << 20;
+/// Of a file that is looked up, at a time: where each of its blocks has to be asked for, these are
+/// many already.
+constexpr std::uint64_t looked_up_bytes = 64u << 20;
 
 /// In the order of a walk: what is in a directory comes before what only begins like it.
 bool comes_before(const std::string& a, const std::string& b) {
@@ -52,38 +51,46 @@ struct comparison {
   file_cursor newer;
 };
 
-class diff final : public answer_source {
+class diff final : public stepped_source {
 public:
   diff(file_system& older, file_system& newer, walked old_root, walked new_root,
-       disk_changes changed)
-      : old_fs_{older}, new_fs_{newer}, old_walk_{older, {}, old_root.inode},
+       disk_changes changed, std::chrono::milliseconds deadline)
+      : stepped_source{deadline}, old_fs_{older}, new_fs_{newer}, old_walk_{older,
+                                                                            {},
+                                                                            old_root.inode},
         new_walk_{newer, {}, new_root.inode}, changed_{std::move(changed)} {}
 
-  result<frame<proto::InspectAnswer>> next(std::uint64_t) override {
-    const auto begun = clock::now();
-    std::vector<change> out;
-    std::size_t bytes = 0;
-    while (!has_ended_ && bytes < answer_bytes_max && clock::now() - begun < answer_time_max) {
-      auto found = step();
-      if (!found) {
-        return found.error();
-      }
-      if (*found) {
-        bytes += entry_bytes + (*found)->path.size();
-        out.push_back(std::move(**found));
-      }
+private:
+  result<void> step() override {
+    auto found = next_change();
+    if (!found) {
+      return found.error();
     }
-    return make_frame<proto::InspectAnswer>([&](auto root) {
-      auto list = root.initChanges(static_cast<unsigned>(out.size()));
+    if (*found) {
+      found_bytes_ += entry_bytes + (*found)->path.size();
+      found_.push_back(std::move(**found));
+    }
+    return {};
+  }
+
+  std::size_t found_bytes() const override {
+    return found_bytes_;
+  }
+
+  frame<proto::InspectAnswer> tell() override {
+    found_bytes_ = 0;
+    return make_frame<proto::InspectAnswer>([&, told = std::exchange(found_, {})](auto root) {
+      auto list = root.initChanges(static_cast<unsigned>(told.size()));
       for (unsigned i = 0; i < list.size(); ++i) {
-        fill(list[i], out[i]);
+        fill(list[i], told[i]);
       }
-      root.setLast(has_ended_);
+      root.setLast(has_ended());
+      root.setTruncated(is_truncated());
     });
   }
 
-private:
-  result<std::optional<change>> step() {
+  /// Some work on the next one: nothing, if it is not known yet.
+  result<std::optional<change>> next_change() {
     if (comparison_) {
       return go_on_comparing();
     }
@@ -91,7 +98,7 @@ private:
       return read.error();
     }
     if (!old_ && !new_) {
-      has_ended_ = true;
+      end();
       return std::optional<change>{};
     }
     if (!new_ || (old_ && comes_before(old_->path, new_->path))) {
@@ -199,7 +206,7 @@ private:
 
   result<bool> is_next_piece_same(comparison& c) {
     const auto offset = c.older.offset_bytes;
-    const auto left = c.older.end_bytes - offset;
+    const auto left = std::min(c.older.end_bytes - offset, looked_up_bytes);
     auto a = c.older.content->find(offset, left);
     if (!a) {
       return a.error();
@@ -266,7 +273,8 @@ private:
   std::optional<comparison> comparison_;
   std::vector<std::byte> old_bytes_;
   std::vector<std::byte> new_bytes_;
-  bool has_ended_ = false;
+  std::vector<change> found_; ///< and not told
+  std::size_t found_bytes_ = 0;
 };
 
 /// A text that is there already.
@@ -318,7 +326,8 @@ result<std::optional<std::string>> read_text(file_system& fs, const std::string&
 } // namespace
 
 result<std::unique_ptr<answer_source>> make_diff(file_system& older, file_system& newer,
-                                                 disk_changes changed) {
+                                                 disk_changes changed,
+                                                 std::chrono::milliseconds deadline) {
   auto old_root = resolve(older, "/");
   if (!old_root) {
     return old_root.error();
@@ -328,7 +337,7 @@ result<std::unique_ptr<answer_source>> make_diff(file_system& older, file_system
     return new_root.error();
   }
   return std::unique_ptr<answer_source>{std::make_unique<diff>(
-      older, newer, walked{{}, *old_root}, walked{{}, *new_root}, std::move(changed))};
+      older, newer, walked{{}, *old_root}, walked{{}, *new_root}, std::move(changed), deadline)};
 }
 
 result<std::unique_ptr<answer_source>> make_text_diff(file_system& older, file_system& newer,

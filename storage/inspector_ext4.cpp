@@ -22,6 +22,9 @@ constexpr std::uint32_t group_blocks_min = 1024;
 /// The kernel's own limit for the depth of an extent tree.
 constexpr std::uint16_t extent_depth_max = 5;
 
+/// What a block of 4 KiB holds.
+constexpr int leaf_extents_max = 340;
+
 /// What our images have and what a kernel adds by itself. Others change the meaning of what is
 /// read.
 constexpr std::uint32_t known_features =
@@ -199,7 +202,8 @@ result<content_reader::run> content_reader::map(std::uint64_t block) {
 std::uint64_t content_reader::hole_blocks(std::uint64_t block) {
   ext2fs_extent extent{};
   auto code = ext2fs_extent_get(extents_, EXT2_EXTENT_CURRENT, &extent);
-  if (code == 0 && extent.e_lblk <= block) {
+  // After a search, the extent behind the last one of a leaf is the first one of the same leaf.
+  for (int i = 0; i < 2 * leaf_extents_max && code == 0 && extent.e_lblk <= block; ++i) {
     code = ext2fs_extent_get(extents_, EXT2_EXTENT_NEXT_LEAF, &extent);
   }
   if (code == 0 && extent.e_lblk > block) {

@@ -3,6 +3,7 @@
 #include "storage/error.hpp"
 #include "storage/grep_scan.hpp"
 #include "storage/inspector_parts.hpp"
+#include "storage/inspector_steps.hpp"
 #include "storage/inspector_walk.hpp"
 
 #include <deque>
@@ -13,17 +14,9 @@ namespace coppice::storage::inspection {
 
 namespace {
 
-using clock = std::chrono::steady_clock;
-
-/// What one answer's lines may take.
-constexpr std::size_t answer_bytes_max = 512u << 10;
-
 /// Of an entry of an answer and of a submatch, generously.
 constexpr std::size_t entry_bytes = 160;
 constexpr std::size_t span_bytes = 16;
-
-/// Whoever waits hears something after so much work, if only that it goes on.
-constexpr std::chrono::seconds answer_time_max{2};
 
 struct found_line {
   std::shared_ptr<const std::string> path;
@@ -34,32 +27,17 @@ struct found_line {
   }
 };
 
-class grep final : public answer_source {
+class grep final : public stepped_source {
 public:
   grep(file_system& fs, grep_query query, line_matcher lines, glob_set globs,
        std::vector<walked> starts)
-      : fs_{fs}, query_{std::move(query)}, lines_{std::move(lines)}, globs_{std::move(globs)},
-        starts_{std::make_move_iterator(starts.begin()), std::make_move_iterator(starts.end())} {}
-
-  result<frame<proto::InspectAnswer>> next(std::uint64_t) override {
-    const auto begun = clock::now();
-    while (!has_ended_ && queued_bytes_ < answer_bytes_max &&
-           clock::now() - begun < answer_time_max) {
-      if (auto done = step(); !done) {
-        return done.error();
-      }
-      if (query_.deadline.count() > 0 && spent_ + (clock::now() - begun) >= query_.deadline) {
-        has_ended_ = true;
-        is_truncated_ = true;
-      }
-    }
-    spent_ += clock::now() - begun;
-    return take();
-  }
+      : stepped_source{query.deadline}, fs_{fs}, query_{std::move(query)}, lines_{std::move(lines)},
+        globs_{std::move(globs)}, starts_{std::make_move_iterator(starts.begin()),
+                                          std::make_move_iterator(starts.end())} {}
 
 private:
   /// Some lines of the file under way, or the next file.
-  result<void> step() {
+  result<void> step() override {
     if (file_) {
       auto window = file_->next_lines([this](grep_line line) {
         if (!line.is_context) {
@@ -73,10 +51,10 @@ private:
       }
       if (!*window) {
         file_.reset();
-      }
-      if (query_.max_total != 0 && total_ >= query_.max_total) {
-        has_ended_ = true;
-        is_truncated_ = true;
+        // Only now: the lines behind its last match belong to it.
+        if (query_.max_total != 0 && total_ >= query_.max_total) {
+          end_at_limit();
+        }
       }
       return {};
     }
@@ -86,7 +64,7 @@ private:
   result<void> next_file() {
     if (!walk_) {
       if (starts_.empty()) {
-        has_ended_ = true;
+        end();
         return {};
       }
       auto start = std::move(starts_.front());
@@ -135,7 +113,11 @@ private:
     return {matches_max, query_.before, query_.after};
   }
 
-  frame<proto::InspectAnswer> take() {
+  std::size_t found_bytes() const override {
+    return queued_bytes_;
+  }
+
+  frame<proto::InspectAnswer> tell() override {
     std::size_t count = 0;
     std::size_t bytes = 0;
     while (count < queue_.size() && bytes < answer_bytes_max) {
@@ -146,9 +128,9 @@ private:
       for (unsigned i = 0; i < list.size(); ++i) {
         fill(list[i], queue_[i]);
       }
-      const bool is_last = has_ended_ && count == queue_.size();
+      const bool is_last = has_ended() && count == queue_.size();
       root.setLast(is_last);
-      root.setTruncated(is_last && is_truncated_);
+      root.setTruncated(is_last && is_truncated());
     });
     queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(count));
     queued_bytes_ -= bytes;
@@ -184,9 +166,6 @@ private:
   std::deque<found_line> queue_;
   std::size_t queued_bytes_ = 0;
   std::uint64_t total_ = 0;
-  clock::duration spent_{};
-  bool has_ended_ = false;
-  bool is_truncated_ = false;
 };
 
 } // namespace

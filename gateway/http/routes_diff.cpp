@@ -99,6 +99,7 @@ public:
       }
       if (is_truncated_ || images_.session->has_ended()) {
         has_ended_ = true;
+        is_truncated_ = is_truncated_ || told->getTruncated();
         json_.end_array();
         json_.member("truncated", is_truncated_);
         json_.end_object();

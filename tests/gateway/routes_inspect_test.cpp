@@ -351,6 +351,14 @@ BOOST_AUTO_TEST_CASE(two_images_are_compared_page_by_page) {
   BOOST_TEST(page.at("truncated").as_bool());
   BOOST_TEST(page.at("changes").as_array().size() == 1u);
   BOOST_TEST(text(page.at("changes").as_array()[0].at("path")) == "/p1");
+  inside.prepared_chunk = [](std::uint64_t) {
+    return make_frame<proto::InspectChunk>([](auto root) {
+      root.initChanges(0);
+      root.setLast(true);
+      root.setTruncated(true); // there was no time for more
+    });
+  };
+  BOOST_TEST(client.get(target).json().at("truncated").as_bool());
   BOOST_TEST(client.get(target + "?limit=0").status == 400u);
   BOOST_TEST(client.get(target + "?text=1").status == 400u); // of which path?
   auto none = uuid::random().text();

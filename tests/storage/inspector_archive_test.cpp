@@ -2,6 +2,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "storage/block_cache.hpp"
+#include "storage/inspector_ext4.hpp"
 #include "storage/tar_header.hpp"
 #include "tests/storage/made_disk.hpp"
 
@@ -149,6 +150,44 @@ BOOST_AUTO_TEST_CASE(what_ustar_cannot_say_is_in_extended_headers) {
   BOOST_CHECK_EQUAL(tar_header(large).size(), tar_block_bytes);
 }
 
+BOOST_AUTO_TEST_CASE(access_control_lists_are_told_as_a_kernel_takes_them) {
+  // Version 2; tag, rights, number: the owner, 1234, the group, the mask, others: as 0644.
+  const auto word = [](std::uint32_t n) {
+    return std::string{reinterpret_cast<const char*>(&n), 4};
+  };
+  const auto list = word(2) + word(6u << 16 | 1u) + word(UINT32_MAX) + word(4u << 16 | 2u) +
+                    word(1234) + word(4u << 16 | 4u) + word(UINT32_MAX) + word(4u << 16 | 16u) +
+                    word(UINT32_MAX) + word(4u << 16 | 32u) + word(UINT32_MAX);
+  made_disk made;
+  made.write("listed", "x");
+  save(made.dir / "list", list);
+  made.make();
+  const auto from_file = "-f " + (made.dir / "list").string();
+  made.debugfs("ea_set " + from_file + " /listed system.posix_acl_access");
+  made.debugfs("ea_set " + from_file + " /etc system.posix_acl_default");
+  archived image{made};
+  auto archive = image.of("/");
+  BOOST_REQUIRE_MESSAGE(archive, (archive ? "" : archive.error().text));
+  for (const char* name : {"access", "default"}) {
+    const auto member = "SCHILY.xattr.system.posix_acl_" + std::string{name} + "=" + list + "\n";
+    BOOST_CHECK_MESSAGE(archive->find(member) != archive->npos, name);
+  }
+  // Where the host's file system has such lists, what is unpacked has them.
+  const auto plain = (made.root() / "plain").string();
+  if (::setxattr(plain.c_str(), "system.posix_acl_access", list.data(), list.size(), 0) == 0) {
+    save(made.dir / "out.tar", *archive);
+    must("mkdir " + (made.dir / "out").string() + " && tar --xattrs --xattrs-include='*' -xpf " +
+         (made.dir / "out.tar").string() + " -C " + (made.dir / "out").string());
+    std::string got(list.size() + 1, '\0');
+    const auto bytes = ::getxattr((made.dir / "out/listed").c_str(), "system.posix_acl_access",
+                                  got.data(), got.size());
+    BOOST_REQUIRE_EQUAL(bytes, static_cast<ssize_t>(list.size()));
+    BOOST_CHECK(got.substr(0, list.size()) == list);
+  }
+  made.debugfs("ea_set -r /plain system.posix_acl_access odd");
+  check_fails(archived{made}.of("/plain"), ec::damaged, "access control list");
+}
+
 BOOST_AUTO_TEST_CASE(devices_keep_their_numbers_and_sockets_are_left_out) {
   made_disk made;
   made.make();
@@ -195,6 +234,37 @@ BOOST_AUTO_TEST_CASE(holes_cost_nothing_to_be_told) {
   }
   BOOST_CHECK_EQUAL(told, found->size_bytes);
   BOOST_CHECK_LT(image.disk->reads - before, 100);
+}
+
+BOOST_AUTO_TEST_CASE(holes_behind_every_extent_of_a_deep_tree_are_told_whole) {
+  constexpr std::uint64_t block = 4096;
+  constexpr std::uint64_t extents = 1000; // three leaves
+  made_disk made;
+  {
+    std::ofstream file{made.root() / "spots", std::ios::binary};
+    for (std::uint64_t i = 0; i < extents; ++i) {
+      file.seekp(static_cast<std::streamoff>(i * 5 * block));
+      file << std::string(block, 'x');
+    }
+  }
+  made.make();
+  made.debugfs("sif /spots size 0x40000000000");
+  archived image{made};
+  auto inode = inspection::resolve(image.image->files(), "/spots");
+  BOOST_REQUIRE(inode);
+  auto content = inspection::content_reader::open(image.image->files(), *inode);
+  BOOST_REQUIRE(content);
+  for (std::uint64_t i = 0; i < extents; ++i) {
+    auto spot = (*content)->find(i * 5 * block, UINT64_MAX);
+    auto hole = (*content)->find((i * 5 + 1) * block, 1ull << 40);
+    BOOST_REQUIRE(spot && hole);
+    BOOST_REQUIRE_EQUAL(spot->bytes, block);
+    BOOST_REQUIRE_EQUAL(hole->disk_offset_bytes, 0u);
+    BOOST_REQUIRE_EQUAL(hole->bytes, i + 1 < extents ? 4 * block : 1ull << 40);
+  }
+  const auto before = image.disk->reads;
+  BOOST_REQUIRE((*content)->find((extents * 5 + 7) * block, 1ull << 40));
+  BOOST_CHECK_LT(image.disk->reads - before, 10);
 }
 
 BOOST_AUTO_TEST_CASE(pages_that_were_read_are_not_asked_for_again) {

@@ -132,6 +132,48 @@ BOOST_AUTO_TEST_CASE(content_in_the_same_place_of_both_disks_is_not_read) {
   BOOST_CHECK_GE(reads() - at_first - without, without + 2 * 20);
 }
 
+BOOST_AUTO_TEST_CASE(a_comparison_ends_at_its_deadline_with_what_it_has_found) {
+  made_disk made;
+  made.size = "64M";
+  made.write("big", std::string(50'000'000, 'b')); // takes more than a millisecond to be read
+  pair_of_images images{made, {"mknod added p", "mknod last p"}};
+  auto compare = [&](std::chrono::milliseconds deadline) {
+    auto source =
+        inspection::make_diff(images.older->files(), images.newer->files(), std::nullopt, deadline);
+    BOOST_REQUIRE(source);
+    std::size_t count = 0;
+    for (;;) {
+      auto answer = (*source)->next(0);
+      BOOST_REQUIRE(answer);
+      count += answer->view()->getChanges().size();
+      if (answer->view()->getLast()) {
+        return std::pair{answer->view()->getTruncated(), count};
+      }
+    }
+  };
+  BOOST_CHECK(compare(std::chrono::hours{1}) == std::pair(false, std::size_t{2}));
+  const auto [is_truncated, count] = compare(std::chrono::milliseconds{1});
+  BOOST_CHECK(is_truncated);
+  BOOST_CHECK_LT(count, 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_file_of_holes_without_extents_does_not_hold_an_answer_up,
+                     *boost::unit_test::timeout(60)) {
+  made_disk made;
+  made.options = "-O ^has_journal,^extent,^64bit,^metadata_csum -b 4096";
+  made.write("holes", "head");
+  pair_of_images images{made, {"sif /holes size 0x38000000000"}};
+  images.older = images.open(images.after); // an image and its copy
+  images.before = images.after;
+  auto source = inspection::make_diff(images.older->files(), images.newer->files(), std::nullopt,
+                                      std::chrono::milliseconds{100});
+  BOOST_REQUIRE(source);
+  auto answer = (*source)->next(0);
+  BOOST_REQUIRE_MESSAGE(answer, (answer ? "" : answer.error().text));
+  BOOST_CHECK(answer->view()->getLast());
+  BOOST_CHECK(answer->view()->getTruncated());
+}
+
 BOOST_AUTO_TEST_CASE(a_text_is_compared_line_by_line_and_others_are_told_apart) {
   made_disk made;
   made.write("text", "one\ntwo\nthree\n");

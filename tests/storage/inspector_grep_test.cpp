@@ -264,6 +264,27 @@ BOOST_AUTO_TEST_CASE(files_of_an_image_are_searched_in_order) {
   check_fails(search(*image, query("(")), ec::unsupported, "regular expression");
 }
 
+BOOST_AUTO_TEST_CASE(the_last_match_of_all_has_its_lines_around_as_every_other) {
+  made_disk made;
+  made.write("a", "1\nx\n3\n4\n");
+  made.write("b", "x\n2\n");
+  made.make();
+  auto image = made.open();
+  auto wanted = query("x");
+  wanted.paths = {"/a", "/b"};
+  wanted.before = 1;
+  wanted.after = 1;
+  wanted.max_total = 1;
+  const strings of_a{"/a:1:1\n", "/a:2:x\n", "/a:3:3\n"};
+  for (const std::uint64_t of_a_file : {0u, 1u}) {
+    wanted.max_count = of_a_file;
+    auto got = search(*image, wanted);
+    BOOST_REQUIRE(got);
+    BOOST_TEST(got->lines == of_a, boost::test_tools::per_element());
+    BOOST_TEST(got->is_truncated);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(many_matches_come_in_answers_that_fit_a_frame) {
   made_disk made;
   made.size = "32M";

@@ -5,9 +5,12 @@
 #include "storage/frame_stream.hpp"
 #include "tests/storage/made_disk.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -182,4 +185,39 @@ BOOST_AUTO_TEST_CASE(a_session_ends_when_the_peer_goes_or_talks_nonsense) {
     ::shutdown(peer.socket, SHUT_WR);
     BOOST_CHECK(!peer.join());
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_frame_is_whole_at_its_deadline_or_given_up) {
+  using namespace std::chrono_literals;
+  auto after = [](auto time) {
+    return std::chrono::steady_clock::now() + time;
+  };
+  int ends[2]{};
+  BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const auto large = make_frame<proto::InspectOrder>([](auto root) {
+    auto path = root.initWork().initPath(1u << 20);
+    std::fill(path.begin(), path.end(), 'p');
+  });
+  std::thread peer{[&] {
+    BOOST_CHECK(write_frame(ends[1], large, after(1h)));
+  }};
+  auto whole = read_frame(ends[0], after(1h));
+  peer.join();
+  BOOST_REQUIRE(whole && *whole);
+  BOOST_CHECK((*whole)->size() == large.bytes().size());
+
+  check_fails(write_frame(ends[0], large, after(20ms)), ec::busy, "too long"); // nobody reads it
+
+  // A byte now and then: each of them in time, and the frame never.
+  peer = std::thread{[other = ends[1]] {
+    const std::uint32_t words = 100'000;
+    ::send(other, &words, sizeof words, MSG_NOSIGNAL);
+    while (::send(other, "x", 1, MSG_NOSIGNAL) == 1) {
+      ::poll(nullptr, 0, 1);
+    }
+  }};
+  check_fails(read_frame(ends[0], after(50ms)), ec::busy, "too long");
+  ::close(ends[0]);
+  peer.join();
+  ::close(ends[1]);
 }
