@@ -247,7 +247,7 @@ asio::awaitable<void> connection::linger() {
   auto deadline = clock::now() + linger_time;
   co_await transport_.end_sending(deadline);
   std::array<char, 4096> scratch{};
-  for (;;) {
+  while (clock::now() < deadline) { // a deadline ends only waits, and this one may send for ever
     auto moved = co_await transport_.receive(asio::buffer(scratch), deadline);
     if (moved.error) {
       co_return;

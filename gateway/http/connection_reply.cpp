@@ -4,6 +4,8 @@
 #include "gateway/http/status.hpp"
 
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <array>
@@ -326,6 +328,7 @@ asio::awaitable<bool> connection::write_compressed(std::string& head, std::strin
     if (piece.empty()) {
       co_return true;
     }
+    co_await asio::post(transport_.socket().get_executor(), asio::use_awaitable);
   }
 }
 

@@ -81,6 +81,9 @@ asio::awaitable<answer<std::string>> event_source::next() {
         auto events = page->view();
         append_page(out, *events);
       }
+      if (out.empty()) { // nothing that was asked for: nothing will be sent, and nobody waits
+        co_await asio::post(alarm_->get_executor(), asio::use_awaitable);
+      }
     }
   }
   sent_at_ = clock::now();

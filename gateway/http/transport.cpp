@@ -3,6 +3,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -23,6 +24,10 @@ namespace {
 
 /// The content of a TLS record.
 constexpr std::size_t record_bytes_max = 16u << 10;
+
+/// Plain bytes are moved as often without a wait before others get their turn. A request and its
+/// reply are two, with a wait before them.
+constexpr unsigned moves_max = 16;
 
 /// Whether the other end has said that it sends no more, or is gone.
 bool has_hung_up(int fd) {
@@ -98,7 +103,14 @@ asio::awaitable<error_code> transport::wait_readable(clock::time_point deadline)
   timed_wait waiting{*this, deadline};
   co_await socket_.async_wait(stream_socket::wait_read,
                               asio::redirect_error(asio::use_awaitable, error));
+  moves_ = 0;
   co_return why(error);
+}
+
+/// What is ready at once never comes back to the loop by itself.
+asio::awaitable<void> transport::let_others_run() {
+  moves_ = 0;
+  co_await asio::post(socket_.get_executor(), asio::use_awaitable);
 }
 
 asio::awaitable<transport::moved> transport::receive(asio::mutable_buffer into,
@@ -119,6 +131,9 @@ asio::awaitable<transport::moved> transport::receive_tls(asio::mutable_buffer in
 asio::awaitable<transport::moved> transport::receive_plain(asio::mutable_buffer into,
                                                            clock::time_point deadline) {
   for (;;) {
+    if (++moves_ > moves_max) {
+      co_await let_others_run();
+    }
     auto count = ::recv(socket_.native_handle(), into.data(), into.size(), 0);
     if (count > 0) {
       co_return moved{{}, static_cast<std::size_t>(count)};
@@ -166,6 +181,9 @@ asio::awaitable<transport::moved> transport::send_plain(pieces from, clock::time
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
   for (;;) {
+    if (++moves_ > moves_max) {
+      co_await let_others_run();
+    }
     auto count = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
     if (count >= 0) {
       co_return moved{{}, static_cast<std::size_t>(count)};
@@ -178,6 +196,7 @@ asio::awaitable<transport::moved> transport::send_plain(pieces from, clock::time
       timed_wait waiting{*this, deadline};
       co_await socket_.async_wait(stream_socket::wait_write,
                                   asio::redirect_error(asio::use_awaitable, error));
+      moves_ = 0;
     }
     if (error) {
       co_return moved{why(error), 0};

@@ -24,7 +24,8 @@ using stream_socket = asio::generic::stream_protocol::socket;
 ///
 /// Problem: a timer for each wait of thousands of connections costs more than the waits. Here a
 /// wait only notes its deadline, and the server looks at all of them a few times a second.
-/// Guarantee: a wait ends at the latest one such look after its deadline, as timed_out.
+/// Guarantee: a wait ends at the latest one such look after its deadline, as timed_out. A client
+/// that never lets us wait does not keep the thread: others get their turn now and then.
 /// Owner: a connection; lives on the server's thread. One receive and one send at a time.
 class transport {
 public:
@@ -81,6 +82,7 @@ private:
   /// Marks a wait; its end takes the mark away.
   class timed_wait;
 
+  asio::awaitable<void> let_others_run();
   asio::awaitable<moved> receive_plain(asio::mutable_buffer into, clock::time_point deadline);
   asio::awaitable<moved> receive_tls(asio::mutable_buffer into, clock::time_point deadline);
   asio::awaitable<moved> send_tls(pieces from, clock::time_point deadline);
@@ -92,6 +94,7 @@ private:
   std::unique_ptr<asio::ssl::stream<stream_socket&>> tls_;
   clock::time_point deadline_ = clock::time_point::max();
   std::shared_ptr<watcher> watcher_;
+  unsigned moves_ = 0;   ///< of plain bytes, since others had their turn
   bool is_late_ = false; ///< the deadline of a wait has passed
 };
 

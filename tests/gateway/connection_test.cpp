@@ -12,6 +12,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -325,6 +326,36 @@ BOOST_AUTO_TEST_CASE(compressing_stops_when_too_many_do) {
   auto head = read_until("\r\n\r\n");
   BOOST_TEST(mentions(head, "Content-Length: 2000\r\n"));
   finish();
+}
+
+BOOST_AUTO_TEST_CASE(others_have_their_turn_while_requests_are_there_already) {
+  constexpr int requests = 100; // these and their answers fit into the buffers of the sockets
+  for (int i = 0; i < requests; ++i) {
+    ask();
+  }
+  int answered = 0;
+  int seen = 0;
+  int most_in_a_turn = 0;
+  std::function<void()> other = [&] {
+    most_in_a_turn = std::max(most_in_a_turn, answered - std::exchange(seen, answered));
+    if (answered < requests) {
+      asio::post(loop, other);
+    }
+  };
+  const auto answer_all = [&]() -> asio::awaitable<void> {
+    while (answered < requests) {
+      co_await served->read_request();
+      reply out{200, "{}"};
+      co_await served->write_reply(out, {"id", {}, false});
+      ++answered;
+    }
+  };
+  asio::co_spawn(loop, answer_all(), asio::detached);
+  asio::post(loop, other);
+  loop.run();
+  loop.restart();
+  BOOST_TEST(answered == requests);
+  BOOST_TEST(most_in_a_turn <= 32);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
