@@ -158,13 +158,19 @@ void image_state::keep_reader(std::uint64_t session) {
     try_removals();
     return;
   }
-  auto place = parts_->inspect->shelf->put(caf::actor_cast<caf::actor_addr>(self_));
-  waiting_.push_back({was.reader, was.project, place, self_->clock().now()});
-  if (!was.is_reusable || !removals_.empty()) {
-    give_up_readers([&](const waiting_reader& w) { return w.place == place; });
+  if (was.is_reusable && removals_.empty()) {
+    auto place = parts_->inspect->shelf->put(caf::actor_cast<caf::actor_addr>(self_));
+    waiting_.push_back({was.reader, was.project, place, self_->clock().now()});
+    look_at_readers();
+  } else {
+    end_reader(was.reader);
   }
-  look_at_readers();
   try_removals();
+}
+
+void image_state::end_reader(const inspect_session_actor& reader) {
+  leaving_.push_back(reader);
+  self_->send_exit(reader, caf::exit_reason::user_shutdown);
 }
 
 void image_state::give_up_readers(const std::function<bool(const waiting_reader&)>& which) {
@@ -173,8 +179,7 @@ void image_state::give_up_readers(const std::function<bool(const waiting_reader&
       return false;
     }
     parts_->inspect->shelf->take(w.place);
-    leaving_.push_back(w.reader);
-    self_->send_exit(w.reader, caf::exit_reason::user_shutdown);
+    end_reader(w.reader);
     return true;
   });
 }

@@ -79,6 +79,7 @@ private:
             open_session session);
   void close(const frame<proto::InspectClose>& request);
   void keep_reader(std::uint64_t session);
+  void end_reader(const inspect_session_actor& reader);
   inspect_session_actor take_reader(const std::string& project);
   void give_up_readers(const std::function<bool(const waiting_reader&)>& which);
   void look_at_readers();
