@@ -4,6 +4,7 @@
 
 #include <caf/send.hpp>
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace {
 // Its timers.
 constexpr std::uint32_t grace_timer = 0; ///< of deletions
 constexpr std::uint32_t readers_timer = 1;
+constexpr std::uint32_t holds_timer = 2;
 
 frame<proto::GetImage> look_up(capnp::Text::Reader project, const uuid& id) {
   return make_frame<proto::GetImage>([&](auto root) {
@@ -126,11 +128,32 @@ void image_state::begin(caf::typed_response_promise<frame<proto::InspectSession>
 }
 
 /// A session that reads nothing: another image's is compared with this one, which has to stay.
+/// There is no reader that ends when nobody asks: who opened it may never have heard of it.
 void image_state::hold(caf::typed_response_promise<frame<proto::InspectSession>> promise,
                        open_session session) {
   const auto number = ++last_session_;
+  session.asked = self_->clock().now();
   sessions_.emplace(number, std::move(session));
+  look_at_holds();
   promise.deliver(make_frame<proto::InspectSession>([&](auto r) { r.setSession(number); }));
+}
+
+void image_state::look_at_holds() {
+  const auto is_hold = [](const auto& s) {
+    return !s.second.reader;
+  };
+  if (std::any_of(sessions_.begin(), sessions_.end(), is_hold) &&
+      !std::exchange(is_looking_at_holds_, true)) {
+    start_timer(parts_->inspect->hold_kept, holds_timer, 0);
+  }
+}
+
+void image_state::end_forgotten_holds() {
+  const auto now = self_->clock().now();
+  std::erase_if(sessions_, [&](const auto& s) {
+    return !s.second.reader && now - s.second.asked >= parts_->inspect->hold_kept;
+  });
+  try_removals();
 }
 
 // -- readers that wait ---------------------------------------------------------------------------
@@ -158,13 +181,19 @@ void image_state::keep_reader(std::uint64_t session) {
     try_removals();
     return;
   }
-  auto place = parts_->inspect->shelf->put(caf::actor_cast<caf::actor_addr>(self_));
-  waiting_.push_back({was.reader, was.project, place, self_->clock().now()});
-  if (!was.is_reusable || !removals_.empty()) {
-    give_up_readers([&](const waiting_reader& w) { return w.place == place; });
+  if (was.is_reusable && removals_.empty()) {
+    auto place = parts_->inspect->shelf->put(caf::actor_cast<caf::actor_addr>(self_));
+    waiting_.push_back({was.reader, was.project, place, self_->clock().now()});
+    look_at_readers();
+  } else {
+    end_reader(was.reader);
   }
-  look_at_readers();
   try_removals();
+}
+
+void image_state::end_reader(const inspect_session_actor& reader) {
+  leaving_.push_back(reader);
+  self_->send_exit(reader, caf::exit_reason::user_shutdown);
 }
 
 void image_state::give_up_readers(const std::function<bool(const waiting_reader&)>& which) {
@@ -173,8 +202,7 @@ void image_state::give_up_readers(const std::function<bool(const waiting_reader&
       return false;
     }
     parts_->inspect->shelf->take(w.place);
-    leaving_.push_back(w.reader);
-    self_->send_exit(w.reader, caf::exit_reason::user_shutdown);
+    end_reader(w.reader);
     return true;
   });
 }
@@ -202,6 +230,10 @@ void image_state::tick(proto::Tick::Reader t) {
     const auto now = self_->clock().now();
     give_up_readers([&](const auto& w) { return now - w.since >= parts_->inspect->reader_kept; });
     look_at_readers();
+  } else if (t.getTimer() == holds_timer) {
+    is_looking_at_holds_ = false;
+    end_forgotten_holds();
+    look_at_holds();
   } else if (t.getGeneration() == grace_generation_) {
     refuse_removals();
   }
@@ -239,9 +271,13 @@ image_state::read(const frame<proto::InspectNext>& request) {
   ++received_;
   auto view = request.view();
   auto it = sessions_.find(view->getSession());
-  if (it == sessions_.end() || !it->second.reader) {
+  if (it == sessions_.end()) {
     tell_if_idle();
     return make_error(ec::gone, "the reading session has ended");
+  }
+  if (!it->second.reader) { // it is held on
+    it->second.asked = self_->clock().now();
+    return make_frame<proto::InspectChunk>();
   }
   return self_->delegate(it->second.reader, request);
 }

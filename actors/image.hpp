@@ -61,6 +61,7 @@ private:
     std::string project;
     std::shared_ptr<void> ticket;
     bool is_reusable = true;
+    caf::actor_clock::time_point asked; ///< a hold: when somebody last wanted it
   };
   struct waiting_reader {
     inspect_session_actor reader;
@@ -77,8 +78,11 @@ private:
              const frame<proto::InspectOpen>& request, std::shared_ptr<void> ticket);
   void hold(caf::typed_response_promise<frame<proto::InspectSession>> promise,
             open_session session);
+  void look_at_holds();
+  void end_forgotten_holds();
   void close(const frame<proto::InspectClose>& request);
   void keep_reader(std::uint64_t session);
+  void end_reader(const inspect_session_actor& reader);
   inspect_session_actor take_reader(const std::string& project);
   void give_up_readers(const std::function<bool(const waiting_reader&)>& which);
   void look_at_readers();
@@ -105,6 +109,7 @@ private:
   std::deque<waiting_reader> waiting_;         ///< the longest first
   std::vector<inspect_session_actor> leaving_; ///< told to end
   bool is_looking_at_readers_ = false;         ///< a timer is on its way
+  bool is_looking_at_holds_ = false;           ///< as well
   std::uint64_t last_session_ = 0;
   std::uint64_t received_ = 0;
   std::uint64_t looking_up_ = 0; ///< requests whose catalog look-up is under way

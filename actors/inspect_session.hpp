@@ -37,6 +37,10 @@ struct inspect_parts {
   /// a comparison ends after a minute of work at most.
   std::chrono::milliseconds silence_max{90'000};
 
+  /// An image that is compared with another one is held for so long without a question. Longer than
+  /// opening the other one takes, or a piece of what is told and its client.
+  std::chrono::milliseconds hold_kept{120'000};
+
   /// A reader that nobody needs waits so long for its image's next session. Somebody who looks
   /// around in an image asks every few seconds.
   std::chrono::milliseconds reader_kept{10'000};

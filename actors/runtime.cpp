@@ -304,6 +304,7 @@ void runtime::impl::spawn() {
     return engine->indexes().get(id);
   };
   inspect->idle_timeout = config.limits.inspect_idle_timeout;
+  inspect->hold_kept = inspect->idle_timeout + 3 * reader_answer_max;
   inspect->limit = std::make_shared<session_limit>(config.limits.inspect_sessions_max);
   auto image_shared = std::make_shared<image_parts>();
   image_shared->catalog = reader;

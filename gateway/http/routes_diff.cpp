@@ -18,6 +18,15 @@ constexpr std::uint64_t changes_max = 100'000;
 struct compared_images {
   std::unique_ptr<inspect_session> newer; ///< held
   std::unique_ptr<inspect_session> session;
+
+  /// The session's next piece. Whoever holds an image has to say now and then that it still does.
+  asio::awaitable<answer<frame<proto::InspectChunk>>> next() {
+    auto held = co_await newer->next();
+    if (held.has_error()) {
+      co_return held.error();
+    }
+    co_return co_await session->next();
+  }
 };
 
 asio::awaitable<answer<compared_images>> compare(exchange& x, uuid older, uuid newer,
@@ -87,7 +96,7 @@ public:
   asio::awaitable<answer<std::string>> next() override {
     std::string out;
     while (out.empty() && !has_ended_) {
-      auto chunk = co_await images_.session->next();
+      auto chunk = co_await images_.next();
       if (chunk.has_error()) {
         co_return chunk.error();
       }
@@ -137,7 +146,7 @@ public:
   asio::awaitable<answer<std::string>> next() override {
     std::string out;
     while (out.empty() && !images_.session->has_ended()) {
-      auto chunk = co_await images_.session->next();
+      auto chunk = co_await images_.next();
       if (chunk.has_error()) {
         co_return chunk.error();
       }

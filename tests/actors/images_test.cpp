@@ -26,10 +26,13 @@ reclaimer_actor::behavior_type reclaimer_double(reclaimer_actor::pointer,
 struct fixture : test::node_fixture {
   std::shared_ptr<std::vector<uuid>> gone = std::make_shared<std::vector<uuid>>();
   reclaimer_actor space = sys.spawn(reclaimer_double, gone);
+  std::shared_ptr<inspect_parts> inspect = std::make_shared<inspect_parts>();
   images_actor all;
 
   fixture() {
+    inspect->limit = std::make_shared<session_limit>(1);
     auto parts = std::make_shared<image_parts>();
+    parts->inspect = inspect;
     parts->catalog = reader;
     parts->catalog_writer = writer;
     parts->reclaimer = space;
@@ -147,6 +150,37 @@ BOOST_AUTO_TEST_CASE(of_two_who_delete_at_once_one_hears_that_it_is_gone) {
   BOOST_TEST(done == 1);
   BOOST_TEST(refused == 1);
   BOOST_TEST((*gone == std::vector{image}));
+  advance(std::chrono::seconds{2}); // the clock lets go of the actor
+}
+
+BOOST_AUTO_TEST_CASE(an_image_is_held_while_somebody_says_so_and_not_for_ever) {
+  const auto image = add_image();
+  auto open = ask<proto::InspectSession>(all, make_frame<proto::InspectOpen>([&](auto r) {
+                                           r.setProject("default");
+                                           image.to(r.initImage());
+                                           image.to(r.initOther());
+                                           r.setVerb(proto::InspectVerb::DIFF);
+                                         }));
+  BOOST_REQUIRE(open);
+  const auto session = open->view()->getSession();
+  const auto next = [&] {
+    return ask<proto::InspectChunk>(all, make_frame<proto::InspectNext>([&](auto r) {
+                                      image.to(r.initImage());
+                                      r.setSession(session);
+                                    }));
+  };
+  for (int i = 0; i < 5; ++i) {
+    advance(inspect->hold_kept - std::chrono::seconds{1});
+    auto held = next();
+    BOOST_REQUIRE(held);
+    BOOST_TEST(!held->view()->getLast());
+    BOOST_TEST(!inspect->limit->try_take());
+  }
+  advance(inspect->hold_kept); // the timer was set before the last question
+  advance(inspect->hold_kept);
+  BOOST_TEST(static_cast<bool>(inspect->limit->try_take()));
+  BOOST_TEST(test::fails_with(next(), ec::gone));
+  BOOST_TEST(static_cast<bool>(remove(image)));
   advance(std::chrono::seconds{2}); // the clock lets go of the actor
 }
 

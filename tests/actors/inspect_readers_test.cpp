@@ -247,6 +247,19 @@ BOOST_AUTO_TEST_CASE(all_readers_end_with_the_directory_of_images) {
   BOOST_TEST(workers.empty());
 }
 
+BOOST_AUTO_TEST_CASE(a_reader_of_two_images_takes_no_other_ones_place) {
+  answer = after_opening(one_change);
+  inspect->shelf = std::make_shared<inspect_shelf>(1);
+  auto image = add_image();
+  auto older = add_image();
+  read_all(image, proto::InspectVerb::GREP);
+  read_all(older, proto::InspectVerb::DIFF, image);
+  BOOST_REQUIRE(remove(older)); // its reader has gone
+  BOOST_TEST(workers.size() == 2u);
+  read_all(image, proto::InspectVerb::GREP);
+  BOOST_TEST(workers.size() == 2u); // the first one again
+}
+
 BOOST_AUTO_TEST_CASE(an_answer_of_a_wrong_shape_ends_its_reader) {
   using which = proto::InspectAnswer::Which;
   const auto honest = make_frame<proto::InspectAnswer>([](auto root) { one_change(root); });

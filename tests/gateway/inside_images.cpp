@@ -48,6 +48,10 @@ caf::result<frame<proto::InspectSession>> inspect_open(inside_double& in,
 
 frame<proto::InspectChunk> inspect_next(inside_double& in, std::uint64_t session) {
   if (in.inspect_orders.contains(session)) {
+    auto order = in.inspect_orders.at(session).view();
+    if (uuid::from(order->getImage()) == uuid::from(order->getOther())) {
+      return make_frame<proto::InspectChunk>(); // only held
+    }
     return in.prepared_chunk ? in.prepared_chunk(session) : make_frame<proto::InspectChunk>();
   }
   const auto& path = in.paths.at(in.inspect_paths.at(session));
