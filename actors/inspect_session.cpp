@@ -213,6 +213,7 @@ inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
   auto view = request.view();
   session_ = view->getSession();
   places_.reset();
+  is_given_ = false;
   storage::disk_changes changed;
   if (view->getVerb() == proto::InspectVerb::DIFF) {
     auto older = parts_->index_of(image_);
@@ -277,6 +278,7 @@ inspect_session_state::read(proto::InspectNext::Reader request) {
     return make_error(ec::gone, "the reading session has ended");
   }
   if (places_ && !places_->empty()) {
+    is_given_ = true;
     return places_->take();
   }
   if (places_ && is_told_) {
@@ -310,6 +312,7 @@ inspect_session_state::ask_more(std::uint64_t content_bytes_max) {
     if (added.has_error()) {
       return quit_with(to_error(added.error()));
     }
+    is_given_ = true;
     return places_->take();
   }
   return chunk_of(*answer);
@@ -386,7 +389,10 @@ inspect_session_state::make_behavior(std::shared_ptr<const inspect_parts> parts,
         }
       },
       [this](const frame<proto::Tick>&) {
-        if (session_ != 0 && seen_asked_ == asked_) {
+        // Files are being sent from the places that were given: as long as their client takes them,
+        // at the pace that the gateway sees to. It always asks again or closes, and the image has
+        // to stay until then.
+        if (session_ != 0 && seen_asked_ == asked_ && !is_given_) {
           self_->quit();
         } else {
           check_idleness();
