@@ -214,6 +214,7 @@ inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
   session_ = view->getSession();
   places_.reset();
   silent_since_.reset();
+  is_given_ = false;
   storage::disk_changes changed;
   if (view->getVerb() == proto::InspectVerb::DIFF) {
     auto older = parts_->index_of(image_);
@@ -240,7 +241,7 @@ inspect_session_state::ask_worker(const frame<proto::InspectOpen>& request) {
     return broken_protocol();
   }
   if (auto found = find_places(*view, said->getOpened()); found.has_error()) {
-    return quit_with(to_error(found.error()));
+    return quit_with(worker_error(found.error()));
   }
   const auto number = session_;
   if (said->getLast()) {
@@ -278,6 +279,7 @@ inspect_session_state::read(proto::InspectNext::Reader request) {
     return make_error(ec::gone, "the reading session has ended");
   }
   if (places_ && !places_->empty()) {
+    is_given_ = true;
     return places_->take();
   }
   if (places_ && is_told_) {
@@ -307,9 +309,10 @@ inspect_session_state::ask_more(std::uint64_t content_bytes_max) {
   if (is_places) {
     auto added = added_places(*said);
     if (added.has_error()) {
-      return quit_with(to_error(added.error()));
+      return quit_with(worker_error(added.error()));
     }
     chunk = std::move(*added);
+    is_given_ = true;
   }
   if (!chunk) {
     return broken_protocol();
@@ -399,7 +402,10 @@ inspect_session_state::make_behavior(std::shared_ptr<const inspect_parts> parts,
         }
       },
       [this](const frame<proto::Tick>&) {
-        if (session_ != 0 && seen_asked_ == asked_) {
+        // Files are being sent from the places that were given: as long as their client takes them,
+        // at the pace that the gateway sees to. It always asks again or closes, and the image has
+        // to stay until then.
+        if (session_ != 0 && seen_asked_ == asked_ && !is_given_) {
           self_->quit();
         } else {
           check_idleness();

@@ -116,7 +116,8 @@ private:
   bool has_answered_ = false; ///< that worker
   std::uint64_t session_ = 0; ///< under way; 0: none
   std::unique_ptr<image_places> places_;
-  bool is_told_ = false; ///< the worker has no more of this session
+  bool is_given_ = false; ///< places of this session were
+  bool is_told_ = false;  ///< the worker has no more of this session
   std::optional<caf::actor_clock::time_point> silent_since_; ///< no content since that answer
   std::uint64_t asked_ = 0;
   std::uint64_t seen_asked_ = 0; ///< when the timer last looked

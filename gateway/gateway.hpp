@@ -59,8 +59,8 @@ namespace coppice::gateway {
 /// Problem: the HTTP thread must never block on an actor, and an actor must never touch a socket.
 /// The door is an actor that asks on the thread's behalf; the answer comes back as a callback.
 /// Guarantee: each callback is called exactly once, on some thread of the actor system (or the
-/// caller's, when the door is closed already), with the answer, the error or `stopping`; none is
-/// called after `close` has returned.
+/// caller's, when the door is closed already), with the answer, the error or `stopping`; of what
+/// was asked before `close`, none is called after it has returned.
 /// Owner: the HTTP server. `ask` and `tell` may be called from any thread.
 class door {
 public:

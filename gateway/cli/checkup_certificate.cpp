@@ -5,7 +5,9 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace coppice::cli {
 namespace {
@@ -22,6 +24,12 @@ struct certificate_free {
     X509_free(certificate);
   }
 };
+struct key_free {
+  void operator()(EVP_PKEY* key) const {
+    EVP_PKEY_free(key);
+  }
+};
+using key_ptr = std::unique_ptr<EVP_PKEY, key_free>;
 using certificate_ptr = std::unique_ptr<X509, certificate_free>;
 using file_ptr = std::unique_ptr<std::FILE, file_closer>;
 
@@ -45,19 +53,44 @@ finding judge(const std::filesystem::path& path, const X509& certificate) {
     return {verdict::fail, "certificate", path.string() + " has expired",
             "renew it, then send the daemon SIGHUP"};
   }
+  if (X509_cmp_current_time(X509_get0_notBefore(&certificate)) > 0) {
+    return {verdict::fail, "certificate", path.string() + " is not valid yet",
+            "look at the machine's clock"};
+  }
   if (left < warning_days) {
     return {verdict::warn, "certificate",
             path.string() + " expires in " + std::to_string(left) + " days",
             "renew it, then send the daemon SIGHUP"};
   }
-  if (days_until(X509_get0_notBefore(&certificate)) > 0) {
-    return {verdict::fail, "certificate", path.string() + " is not valid yet",
-            "look at the machine's clock"};
-  }
   return {verdict::ok,
           "certificate",
           path.string() + ", valid for " + std::to_string(left) + " more days",
           {}};
+}
+
+/// What would keep the daemon from using it; none where there is no certificate to compare it with.
+std::optional<finding> judge_key(const std::filesystem::path& path, X509* certificate) {
+  auto file = open_file(path);
+  if (!file) {
+    return finding{verdict::fail, "certificate", "the key " + path.string() + " cannot be read",
+                   "let the daemon's user read it, or set http.tls_key to another file"};
+  }
+  // Without it OpenSSL would ask whoever sits at the terminal.
+  auto no_password = [](char*, int, int, void*) {
+    return -1;
+  };
+  key_ptr key{PEM_read_PrivateKey(file.get(), nullptr, no_password, nullptr)};
+  if (!key) {
+    return finding{verdict::fail, "certificate",
+                   path.string() + " is no key in PEM, or is encrypted",
+                   "set http.tls_key to the certificate's key, not encrypted"};
+  }
+  if (certificate && X509_check_private_key(certificate, key.get()) != 1) {
+    return finding{verdict::fail, "certificate",
+                   "the key " + path.string() + " is not the certificate's",
+                   "give both files of one pair"};
+  }
+  return std::nullopt;
 }
 
 } // namespace
@@ -84,9 +117,8 @@ std::vector<finding> check_certificate(const settings& values) {
   } else {
     out.push_back(judge(path, *certificate));
   }
-  if (!open_file(key)) {
-    out.push_back({verdict::fail, "certificate", "the key " + key.string() + " cannot be read",
-                   "let the daemon's user read it, or set http.tls_key to another file"});
+  if (auto wrong = judge_key(key, certificate.get())) {
+    out.push_back(std::move(*wrong));
   }
   return out;
 }

@@ -52,23 +52,23 @@ asio::awaitable<connection::arrival> connection::begin() {
 }
 
 std::string_view connection::method() const {
-  auto text = parser_->get().method_string();
+  auto text = head_.method_string();
   return {text.data(), text.size()};
 }
 
 std::string_view connection::target() const {
-  auto text = parser_->get().target();
+  auto text = head_.target();
   return {text.data(), text.size()};
 }
 
 std::string_view connection::header(std::string_view name) const {
-  auto value = parser_->get()[beast::string_view{name.data(), name.size()}];
+  auto value = head_[beast::string_view{name.data(), name.size()}];
   return {value.data(), value.size()};
 }
 
 std::string_view connection::last_header(std::string_view name) const {
   std::string_view out;
-  auto [first, end] = parser_->get().equal_range(beast::string_view{name.data(), name.size()});
+  auto [first, end] = head_.equal_range(beast::string_view{name.data(), name.size()});
   for (; first != end; ++first) {
     out = {first->value().data(), first->value().size()};
   }
@@ -98,28 +98,44 @@ bool connection::has_request() const {
   return parser_ && parser_->is_header_done();
 }
 
+/// Nothing of a request is here: thousands of connections wait so. The first bytes of the next.
+asio::awaitable<error_code> connection::wait_idle(clock::time_point deadline) {
+  is_idle_ = true;
+  buffer_.clear();
+  buffer_.shrink_to_fit();
+  if (!transport_.is_encrypted()) {
+    auto error = co_await transport_.wait_readable(deadline);
+    if (error) {
+      co_return error;
+    }
+  }
+  auto error = co_await receive_more(head_read_bytes, deadline);
+  is_idle_ = false;
+  co_return error;
+}
+
 asio::awaitable<connection::arrival> connection::read_request() {
   const auto& config = server_.inside.config;
   parser_.reset();
   receive_pace_.reset();
   must_continue_ = false;
   is_broken_ = false;
-  is_idle_ = buffer_.size() == 0;
-  auto deadline = clock::now() + config.http.idle_timeout;
-  if (is_idle_ && !transport_.is_encrypted()) {
-    buffer_.clear();
-    buffer_.shrink_to_fit(); // thousands of connections wait here
-    if (co_await transport_.wait_readable(deadline)) {
-      co_return arrival::closed;
-    }
-  } else if (!is_idle_) {
-    deadline = clock::now() + config.http.header_timeout;
-  }
+  const auto idle_deadline = clock::now() + config.http.idle_timeout;
+  auto header_deadline = clock::now() + config.http.header_timeout;
+  is_idle_ = false;
   head_scanner scanner{limits_of(config)};
   for (int blank_lines = 0;;) {
     while (blank_lines < blank_lines_max && received().starts_with("\r\n")) {
       buffer_.consume(2);
       ++blank_lines;
+    }
+    if (buffer_.size() == 0) {
+      auto error = co_await wait_idle(idle_deadline);
+      if (error) {
+        co_return arrival::closed;
+      }
+      header_deadline = clock::now() + config.http.header_timeout;
+      continue;
     }
     auto progress = scanner.scan(received());
     if (progress.refused) {
@@ -132,15 +148,12 @@ asio::awaitable<connection::arrival> connection::read_request() {
       }
       co_return arrival::request;
     }
-    auto error = co_await receive_more(head_read_bytes, deadline);
-    if (error == asio::error::timed_out && !is_idle_) {
+    auto error = co_await receive_more(head_read_bytes, header_deadline);
+    if (error == asio::error::timed_out) {
       co_return refuse({408, "the request's header took longer than http.header_timeout"});
     }
     if (error) {
       co_return arrival::closed;
-    }
-    if (std::exchange(is_idle_, false)) {
-      deadline = clock::now() + config.http.header_timeout;
     }
   }
 }
@@ -160,9 +173,11 @@ std::optional<refusal> connection::take_head(std::size_t head_bytes) {
   if (error || !parser_->is_header_done()) {
     return bad_request("malformed HTTP request: " + error.message());
   }
+  // Out of the parser's reach, which adds what follows a body in chunks to the fields it has.
+  head_ = std::move(parser_->get().base());
   receive_pace_.emplace(config.http.stall_timeout, config.http.rate_bytes_min);
-  must_continue_ = !parser_->is_done() && parser_->get().version() >= 11 &&
-                   !parser_->get()[http::field::expect].empty();
+  must_continue_ =
+      !parser_->is_done() && head_.version() >= 11 && !head_[http::field::expect].empty();
   return std::nullopt;
 }
 
@@ -232,8 +247,7 @@ asio::awaitable<answer<std::string>> connection::next(std::size_t bytes_max) {
 }
 
 asio::awaitable<bool> connection::discard_body() {
-  auto left = parser_->content_length_remaining();
-  bool is_hopeless = is_broken_ || must_continue_ || (left && *left > discard_bytes_max);
+  bool is_hopeless = false;
   for (std::uint64_t total = 0; !is_hopeless && !parser_->is_done();) {
     auto piece = co_await next(discard_bytes_max / 4);
     total += piece ? piece->size() : 0;

@@ -12,6 +12,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/buffer_body.hpp>
+#include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
 
 #include <chrono>
@@ -106,6 +107,7 @@ private:
   std::string_view received() const;
   std::optional<refusal> take_head(std::size_t head_bytes);
   arrival refuse(refusal why);
+  asio::awaitable<error_code> wait_idle(transport::clock::time_point deadline);
   asio::awaitable<error_code> receive_more(std::size_t bytes,
                                            transport::clock::time_point deadline);
   asio::awaitable<std::optional<refusal>> receive_body();
@@ -123,7 +125,6 @@ private:
   bool takes_parts(const reply& out) const;
   static asio::awaitable<answer<body_piece>> next_of(reply& out, const body_plan& plan);
   asio::awaitable<std::optional<refusal>> gather(reply& out, body_plan& plan);
-  void plan_head_reply(const reply& out, body_plan& plan) const;
   void plan_compression(const reply& out, body_plan& plan);
   std::string head_text(const reply& out, reply_terms terms, const body_plan& plan,
                         bool keep_alive) const;
@@ -133,6 +134,7 @@ private:
   transport transport_;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::buffer_body>> parser_; ///< none between requests
+  http::header<true> head_;                                       ///< of the request under way
   std::optional<pace> receive_pace_;                              ///< of the body under way
   std::optional<pace> send_pace_;                                 ///< of the reply under way
   body_source* live_ = nullptr;                                   ///< of the reply under way

@@ -1,5 +1,6 @@
 #include "gateway/http/connection.hpp"
 
+#include "gateway/http/defect.hpp"
 #include "gateway/http/file_sender.hpp"
 #include "gateway/http/status.hpp"
 
@@ -68,6 +69,7 @@ struct connection::body_plan {
     chunked, ///< in chunks
     to_end   ///< until the connection closes: the client is too old for chunks
   };
+  std::string_view request_id; ///< of what it answers
   form how = form::sized;
   std::optional<std::uint64_t> length; ///< to announce
   body_piece first;                    ///< of a stream, taken before the status was sent
@@ -122,23 +124,6 @@ asio::awaitable<bool> connection::send(std::string_view first, std::string_view 
   co_return true;
 }
 
-void connection::plan_head_reply(const reply& out, body_plan& plan) const {
-  plan.how = body_plan::form::none;
-  plan.length = out.length;
-  bool has_body = out.status != 204 && out.status != 304;
-  if (!out.stream && !out.length && has_body) {
-    plan.length = out.body.size();
-  }
-  // What GET would compress has no length before it was compressed.
-  plan.may_compress = out.content_type != "application/octet-stream" &&
-                      plan.length.value_or(UINT64_MAX) > compressed_bytes_min && has_body;
-  plan.is_compressed =
-      plan.may_compress && has_request() && accepts_gzip(header("Accept-Encoding"));
-  if (plan.is_compressed) {
-    plan.length.reset();
-  }
-}
-
 /// A stream whose length is known is the content of a file: it goes out as it lies on the disk, so
 /// that it need not pass through us, clients see how far they are, and ranges mean its own bytes.
 void connection::plan_compression(const reply& out, body_plan& plan) {
@@ -170,32 +155,34 @@ bool connection::takes_parts(const reply& out) const {
   return !out.is_live && !transport_.is_encrypted() && !may_compress;
 }
 
+/// An exception is our defect, as in a route.
 asio::awaitable<answer<body_piece>> connection::next_of(reply& out, const body_plan& plan) {
-  if (plan.takes_parts) {
-    co_return co_await out.stream->next_piece();
+  try {
+    if (plan.takes_parts) {
+      co_return co_await out.stream->next_piece();
+    }
+    auto bytes = co_await out.stream->next();
+    if (bytes.has_error()) {
+      co_return bytes.error();
+    }
+    co_return body_piece{std::move(*bytes), {}, nullptr};
+  } catch (...) {
+    co_return tell_defect(plan.request_id);
   }
-  auto bytes = co_await out.stream->next();
-  if (bytes.has_error()) {
-    co_return bytes.error();
-  }
-  co_return body_piece{std::move(*bytes), {}, nullptr};
 }
 
 /// Decides how the body travels, and takes the beginning of a stream: while no status was sent, a
 /// failure can still be told. Gives the failure.
 asio::awaitable<std::optional<refusal>> connection::gather(reply& out, body_plan& plan) {
-  bool is_old = has_request() && parser_->get().version() < 11;
-  if (has_request() && parser_->get().method() == http::verb::head) {
-    plan_head_reply(out, plan);
-    co_return std::nullopt;
-  }
+  bool is_old = has_request() && head_.version() < 11;
   auto unsized = is_old ? body_plan::form::to_end : body_plan::form::chunked;
   if (out.status == 204 || out.status == 304) {
     plan.how = body_plan::form::none;
     co_return std::nullopt;
   }
   if (!out.stream) {
-    if (out.body.size() <= announced_bytes_max) {
+    plan.length = out.length; // where HEAD leaves the body out
+    if (!plan.length && out.body.size() <= announced_bytes_max) {
       plan.length = out.body.size();
     }
     plan.first.bytes = std::move(out.body);
@@ -222,6 +209,9 @@ asio::awaitable<std::optional<refusal>> connection::gather(reply& out, body_plan
   }
   plan_compression(out, plan);
   plan.how = plan.length ? body_plan::form::sized : unsized;
+  if (has_request() && head_.method() == http::verb::head) {
+    plan.how = body_plan::form::none; // all else is as for GET
+  }
   co_return std::nullopt;
 }
 
@@ -299,8 +289,7 @@ asio::awaitable<bool> connection::write_parts(std::string& head, body_piece& pie
   head += piece.bytes;
   piece.parts.insert(piece.parts.begin(), body_part{std::exchange(head, {}), {}});
   piece.parts.push_back(body_part{std::move(end), {}});
-  bool is_sent = co_await piece.sender->send(transport_.socket(), piece.parts,
-                                             server_.inside.config.http.stall_timeout);
+  bool is_sent = co_await piece.sender->send(transport_.socket(), piece.parts, *send_pace_);
   result.bytes += is_sent ? bytes : 0;
   co_return is_sent;
 }
@@ -389,6 +378,7 @@ asio::awaitable<void> connection::write_body(reply& out, std::string head, body_
 asio::awaitable<connection::written> connection::write_reply(reply& out, reply_terms terms) {
   const auto& config = server_.inside.config;
   body_plan plan;
+  plan.request_id = terms.request_id;
   auto failed = co_await gather(out, plan);
   if (failed) {
     out = reply{*failed};
@@ -411,6 +401,9 @@ asio::awaitable<connection::written> connection::write_reply(reply& out, reply_t
     co_await write_body(out, std::move(head), plan, result);
   }
   out.stream.reset();
+  if (!result.is_complete && plan.how == body_plan::form::to_end) {
+    transport_.break_on_close();
+  }
   result.keep_alive = result.keep_alive && result.is_complete && co_await discard_body();
   co_return result;
 }

@@ -4,6 +4,7 @@
 #include "gateway/http/client_address.hpp"
 #include "gateway/http/cors.hpp"
 #include "gateway/http/file_sender.hpp"
+#include "gateway/http/json_fields.hpp"
 #include "gateway/http/process_keys.hpp"
 #include "gateway/http/tls.hpp"
 
@@ -60,13 +61,14 @@ private:
 struct context {
   explicit context(services given)
       : inside{std::move(given)}, actors{inside.system},
-        json_memory{4 * inside.config.http.json_body_bytes_max},
+        json_memory{4 *
+                    (inside.config.http.json_body_bytes_max + json_values_max * json_value_bytes)},
         trusted_proxies{inside.config.http.trusted_proxies}, cors{inside.config.http.cors_origins} {
   }
 
   services inside;
   door actors;
-  memory_budget json_memory; ///< four of the largest bodies at once; many of the usual ones
+  memory_budget json_memory; ///< four of the largest bodies at once, text and values
   file_sender files{inside.config.state_dir / "images"};
   memory_budget gzip_memory{64u << 20}; ///< of replies under way; others go uncompressed
   gateway::process_keys process_keys;

@@ -65,12 +65,13 @@ asio::awaitable<answer<std::string>> event_source::next() {
     sent_at_ = clock::now();
   }
   while (out.empty() && !has_ended_) {
-    if (cancelled_ == cancel_reason::client_gone) {
-      has_ended_ = true;
-    } else if (cancelled_) {
+    if (cancelled_ == cancel_reason::stopping) {
       break_off(out, "the server is stopping; resume when it is back");
     } else if (clock::now() - sent_at_ >= keep_alive) {
       append_comment(out, "keepalive");
+    } else if (query_.first_id >= durable_count_ && cancelled_) {
+      // One that only sends no more has all that there was, and sees that it was not the end.
+      co_return refusal{500, "the client has gone"};
     } else if (query_.first_id >= durable_count_) {
       co_await wait_for_more(out);
     } else {

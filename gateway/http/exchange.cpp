@@ -28,6 +28,7 @@ std::optional<std::uint64_t> parse_count(std::string_view text) {
 asio::awaitable<answer<boost::json::object>> exchange::read_json() {
   auto bytes_max = config().http.json_body_bytes_max;
   refusal too_large{413, "the body is larger than " + std::to_string(bytes_max) + " bytes"};
+  const refusal too_many{429, "too many large requests at once"};
   if (body.length().value_or(0) > bytes_max) {
     co_return too_large;
   }
@@ -46,8 +47,16 @@ asio::awaitable<answer<boost::json::object>> exchange::read_json() {
       co_return too_large;
     }
     if (text.size() > small_body_bytes && !memory.extend(piece->size())) {
-      co_return refusal{429, "too many large requests at once"};
+      co_return too_many;
     }
+  }
+  const auto values = count_json_values(text);
+  if (values > json_values_max) {
+    co_return refusal{413,
+                      "the body holds more than " + std::to_string(json_values_max) + " values"};
+  }
+  if (text.size() > small_body_bytes && !memory.extend(values * json_value_bytes)) {
+    co_return too_many;
   }
   if (!fields.header(idempotency_header).empty()) {
     body_sha256 = sha256_of(text);

@@ -110,8 +110,14 @@ public:
       }
       done_ += static_cast<std::uint64_t>(n);
       sent += static_cast<std::uint64_t>(n);
+      sent_ += static_cast<std::uint64_t>(n);
     }
     return state::done;
+  }
+
+  /// Bytes sent since this was asked before.
+  std::uint64_t take_sent() {
+    return std::exchange(sent_, 0);
   }
 
 private:
@@ -146,6 +152,7 @@ private:
   const std::vector<body_part>& parts_;
   std::size_t part_ = 0;
   std::uint64_t done_ = 0; ///< of that part
+  std::uint64_t sent_ = 0; ///< since `take_sent`
 };
 
 /// Runs `work` on the threads and goes on, on the caller's own executor, with what it gives. A
@@ -166,11 +173,12 @@ asio::awaitable<Result> elsewhere(asio::thread_pool& threads, std::function<Resu
       std::move(initiate), asio::use_awaitable);
 }
 
-/// False: not within the time, or the socket was closed.
-asio::awaitable<bool> wait_until_writable(file_sender::socket& to, std::chrono::seconds limit) {
+/// False: not by then, or the socket was closed.
+asio::awaitable<bool> wait_until_writable(file_sender::socket& to,
+                                          pace::clock::time_point deadline) {
   // Whoever comes second finds the other's mark; the socket may be gone by then.
   auto is_over = std::make_shared<bool>(false);
-  asio::steady_timer timer{to.get_executor(), limit};
+  asio::steady_timer timer{to.get_executor(), deadline};
   timer.async_wait([is_over, &to](boost::system::error_code error) {
     if (!error && !*is_over) {
       boost::system::error_code ignored;
@@ -238,7 +246,7 @@ file_sender::~file_sender() {
 }
 
 asio::awaitable<bool> file_sender::send(socket& to, const std::vector<body_part>& parts,
-                                        std::chrono::seconds idle_timeout) {
+                                        pace& pace_of_client) {
   boost::system::error_code error;
   to.native_non_blocking(true, error);
   // A descriptor of our own: a connection that is closed meanwhile must not make another one's
@@ -259,7 +267,9 @@ asio::awaitable<bool> file_sender::send(socket& to, const std::vector<body_part>
       co_return false;
     }
     if (state == transfer::state::blocked) {
-      bool is_ready = co_await wait_until_writable(to, idle_timeout);
+      const auto deadline = pace_of_client.deadline(pace::clock::now());
+      bool is_ready = co_await wait_until_writable(to, deadline);
+      pace_of_client.moved(pace::clock::now(), work->take_sent());
       if (!is_ready) {
         co_return false;
       }

@@ -1,11 +1,11 @@
 #pragma once
 
 #include "gateway/http/message.hpp"
+#include "gateway/http/pace.hpp"
 
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/thread_pool.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <filesystem>
@@ -21,11 +21,10 @@ namespace coppice::gateway {
 /// sendfile(2). But that call waits for the disk where the page cache has nothing, and the thread
 /// that serves all connections must not.
 /// Guarantee: sendfile runs on a few threads of its own, for a bounded piece at a time; the
-/// connection's coroutine waits for the socket meanwhile, never longer than its idle time-out
-/// without progress. A file is open only while a piece of it is sent.
-/// Content is not compared with the checksums of its clusters: guests read without that too, and
-/// `coppice fsck` is what finds a rotten disk.
-/// Owner: the server's context. Callers: its thread. Coroutines that send must end before it.
+/// connection's coroutine waits for the socket meanwhile, never longer than its pace allows. A file
+/// is open only while a piece of it is sent. Content is not compared with the checksums of its
+/// clusters: guests read without that too, and `coppice fsck` is what finds a rotten disk. Owner:
+/// the server's context. Callers: its thread. Coroutines that send must end before it.
 class file_sender {
 public:
   using socket = asio::generic::stream_protocol::socket;
@@ -36,10 +35,9 @@ public:
   file_sender(const file_sender&) = delete;
   file_sender& operator=(const file_sender&) = delete;
 
-  /// Sends the parts in their order. False: the client is gone or too slow, or a file cannot be
-  /// read. The parts must outlive the task.
-  asio::awaitable<bool> send(socket& to, const std::vector<body_part>& parts,
-                             std::chrono::seconds idle_timeout);
+  /// Sends the parts in their order. False: the client is gone or slower than the pace allows, or a
+  /// file cannot be read. The parts and the pace must outlive the task.
+  asio::awaitable<bool> send(socket& to, const std::vector<body_part>& parts, pace& pace_of_client);
 
   /// The bytes of the parts, for connections that have to change them before they are sent. 500: a
   /// file cannot be read. The parts must outlive the task.

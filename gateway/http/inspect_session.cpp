@@ -6,7 +6,6 @@ namespace coppice::gateway {
 
 namespace {
 
-constexpr std::uint64_t content_bytes_min = 256u << 10;
 constexpr std::uint64_t content_bytes_max = 64u << 20;
 
 } // namespace

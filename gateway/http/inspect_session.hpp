@@ -43,6 +43,8 @@ public:
 
 private:
   using clock = std::chrono::steady_clock;
+  /// Nobody knows yet how fast the client is.
+  static constexpr std::uint64_t content_bytes_min = 256u << 10;
   void adapt();
 
   exchange& exchange_;
@@ -50,7 +52,7 @@ private:
   std::uint64_t number_;
   std::uint64_t size_bytes_;
   bool has_ended_ = false;
-  std::uint64_t content_bytes_ = 1u << 20;
+  std::uint64_t content_bytes_ = content_bytes_min;
   std::optional<clock::time_point> given_; ///< the piece before
 };
 

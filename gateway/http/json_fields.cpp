@@ -7,6 +7,22 @@ namespace coppice::gateway {
 
 namespace json = boost::json;
 
+std::uint64_t count_json_values(std::string_view text) {
+  std::uint64_t count = 1;
+  bool is_quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') {
+      is_quoted = !is_quoted;
+    } else if (is_quoted && c == '\\') {
+      ++i;
+    } else if (!is_quoted && (c == ',' || c == '[' || c == '{')) {
+      ++count;
+    }
+  }
+  return count;
+}
+
 answer<json::object> parse_json_object(std::string_view text) {
   json::parse_options options;
   options.max_depth = 16; // the deepest request has four levels

@@ -17,6 +17,16 @@
 /// values read meanwhile are absent, never wrong.
 namespace coppice::gateway {
 
+/// Values that a body may hold. The largest spawn that makes sense has some ten thousand; text of
+/// the same size can hold a hundred times as many, and then takes thirty times its size.
+inline constexpr std::uint64_t json_values_max = 256u << 10;
+
+/// What each takes while the body is parsed and held.
+inline constexpr std::uint64_t json_value_bytes = 64;
+
+/// No fewer values than the text holds, without parsing it.
+std::uint64_t count_json_values(std::string_view text);
+
 /// The body as an object; nesting is limited.
 answer<boost::json::object> parse_json_object(std::string_view text);
 

@@ -55,12 +55,13 @@ public:
   virtual asio::awaitable<answer<std::string>> next() = 0;
 
   enum class cancel_reason {
-    client_gone, ///< nobody reads what comes from now on
+    client_gone, ///< it sends no more: mostly, nobody reads what comes from now on
     stopping     ///< the server stops; the client is still there and is sent what comes
   };
   /// The rest is not wanted. Only live streams are told so, on the connection's thread, any number
   /// of times, mostly while a `next` waits: that one and those after it must come to the end
-  /// without waiting for anything outside. When the server stops they may give a few last words
+  /// without waiting for anything outside: by a failure where the client has gone before the body
+  /// was whole, so that it does not look so. When the server stops they may give a few last words
   /// before the empty piece.
   virtual void cancel(cancel_reason) {}
   /// The same, where the connection can send stored files by itself. Calls of one body are all of

@@ -1,13 +1,11 @@
 #include "gateway/http/session.hpp"
 
 #include "actors/log.hpp"
+#include "gateway/http/defect.hpp"
 #include "gateway/http/request_id.hpp"
 #include "gateway/http/routes.hpp"
 
-#include <kj/exception.h>
-
 #include <chrono>
-#include <exception>
 
 namespace coppice::gateway {
 namespace {
@@ -15,17 +13,11 @@ namespace {
 /// Runs a route; an exception is our defect, told as 500 and in the log, never the end of the
 /// server.
 asio::awaitable<reply> run_guarded(handler run, exchange& x, std::string_view request_id) {
-  std::string defect;
   try {
     co_return co_await run(x);
-  } catch (const kj::Exception& e) {
-    defect = e.getDescription().cStr();
-  } catch (const std::exception& e) {
-    defect = e.what();
+  } catch (...) {
+    co_return reply{tell_defect(request_id)};
   }
-  log::error("a request met a defect", "request", request_id, "reason", defect);
-  co_return reply{refusal{500, "internal error; the server's log has it under request " +
-                                   std::string{request_id}}};
 }
 
 } // namespace
@@ -73,10 +65,11 @@ asio::awaitable<bool> session::serve_one(connection::arrival arrived) {
   server_.inside.metrics->request_answered(
       route_ ? route_->method : "other", route_ ? route_->pattern : "other", result.status, spent);
   log_request(path, result, project, spent);
-  if (!result.keep_alive && result.is_complete) {
+  const bool goes_on = result.keep_alive && !server_.stopping;
+  if (!goes_on && result.is_complete) {
     co_await connection_.linger();
   }
-  co_return result.keep_alive && !server_.stopping;
+  co_return goes_on;
 }
 
 asio::awaitable<connection::written> session::write(reply& out) {

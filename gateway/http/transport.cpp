@@ -236,6 +236,11 @@ asio::awaitable<void> transport::end_sending(clock::time_point deadline) {
   socket_.shutdown(stream_socket::shutdown_send, ignored);
 }
 
+void transport::break_on_close() {
+  error_code ignored;
+  socket_.set_option(asio::socket_base::linger{true, 0}, ignored); // a reset instead of an end
+}
+
 void transport::close() {
   error_code ignored;
   socket_.close(ignored);

@@ -67,6 +67,8 @@ public:
 
   /// No more is sent, and TLS says so; a plain client may still send.
   asio::awaitable<void> end_sending(clock::time_point deadline);
+  /// Closing will tell the client that something is missing, where only the end tells it the end.
+  void break_on_close();
   /// Every wait ends with an error, now and later.
   void close();
   /// Ends the wait whose deadline has passed.

@@ -6,6 +6,7 @@
 #include "gateway/cli/checkup.hpp"
 #include "gateway/cli/new_token.hpp"
 #include "gateway/cli/privileges.hpp"
+#include "tests/support/certificate.hpp"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -313,6 +314,36 @@ BOOST_AUTO_TEST_CASE(the_daemons_user_is_named_numbered_or_the_first_of_the_rang
   auto config = launcher_config_of(values, *user, "/program");
   BOOST_TEST(config.uid_first == values.jail.uid_first + 1); // the daemon's is no jail's
   BOOST_TEST(config.uid_first + config.uid_count == values.jail.uid_first + values.jail.uid_count);
+}
+
+BOOST_AUTO_TEST_CASE(a_certificate_is_looked_at_with_its_key) {
+  const folder made;
+  const auto good = coppice::test::make_certificate(made.path, "good", 100L * 86'400);
+  const auto other = coppice::test::make_certificate(made.path, "other", 100L * 86'400);
+  const auto early = coppice::test::make_certificate(made.path, "early", 100L * 86'400, 7'200);
+  const auto short_lived = coppice::test::make_certificate(made.path, "short", 86'400);
+  const auto judged = [](const std::filesystem::path& certificate,
+                         const std::filesystem::path& key) {
+    settings values;
+    values.http.tls_certificate = certificate;
+    values.http.tls_key = key;
+    return check_certificate(values);
+  };
+  auto found = judged(good.certificate, good.key);
+  BOOST_REQUIRE(found.size() == 1u);
+  BOOST_TEST((found[0].level == verdict::ok));
+  found = judged(short_lived.certificate, short_lived.key);
+  BOOST_REQUIRE(found.size() == 1u);
+  BOOST_TEST((found[0].level == verdict::warn));
+  found = judged(early.certificate, early.key);
+  BOOST_REQUIRE(found.size() == 1u);
+  BOOST_TEST((found[0].level == verdict::fail));
+  found = judged(good.certificate, other.key);
+  BOOST_REQUIRE(found.size() == 2u);
+  BOOST_TEST((found[1].level == verdict::fail));
+  found = judged(good.certificate, good.certificate);
+  BOOST_REQUIRE(found.size() == 2u);
+  BOOST_TEST((found[1].level == verdict::fail));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -4,6 +4,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/connect_pair.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
@@ -18,6 +19,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -61,6 +63,9 @@ public:
           feed_.pieces.pop_front();
           co_return piece;
         }
+        if (feed_.is_cancelled && feed_.cancels.back() == cancel_reason::client_gone) {
+          co_return refusal{500, "the client has gone"};
+        }
         if (feed_.is_cancelled) {
           co_return std::exchange(feed_.last_words, {});
         }
@@ -85,13 +90,20 @@ private:
 };
 
 struct connection_fixture : server_fixture {
-  connection_fixture() : shared{inside.services()} {
-    asio::local::stream_protocol::socket one{loop};
-    asio::local::stream_protocol::socket other{client_loop};
-    asio::local::connect_pair(one, other);
-    stream_socket here{loop, asio::generic::stream_protocol{AF_UNIX, 0}, one.release()};
+  explicit connection_fixture(bool is_over_tcp = false) : shared{inside.services()} {
+    stream_socket here{loop};
+    if (is_over_tcp) {
+      asio::ip::tcp::acceptor listener{loop, {asio::ip::address_v4::loopback(), 0}};
+      socket.connect(listener.local_endpoint());
+      here = listener.accept();
+    } else {
+      asio::local::stream_protocol::socket one{loop};
+      asio::local::stream_protocol::socket other{client_loop};
+      asio::local::connect_pair(one, other);
+      here = std::move(one);
+      socket = std::move(other);
+    }
     served.emplace(std::move(here), nullptr, shared);
-    socket = std::move(other);
   }
 
   ~connection_fixture() {
@@ -168,12 +180,38 @@ struct connection_fixture : server_fixture {
   asio::io_context client_loop;
   context shared;
   std::optional<connection> served;
-  asio::local::stream_protocol::socket socket{client_loop};
+  stream_socket socket{client_loop};
   std::string received;
   fed_source::feed feed;
   connection::written result;
   std::thread thread;
 };
+
+struct tcp_connection_fixture : connection_fixture {
+  tcp_connection_fixture() : connection_fixture{true} {}
+};
+
+/// Gives a piece that is too large to be held back, then meets a defect.
+class defective_source : public body_source {
+public:
+  explicit defective_source(bool is_at_once) : has_begun_{is_at_once} {}
+  asio::awaitable<answer<std::string>> next() override {
+    if (has_begun_) {
+      throw std::runtime_error{"a defect"};
+    }
+    has_begun_ = true;
+    co_return std::string(100'000, 'x');
+  }
+
+private:
+  bool has_begun_;
+};
+
+reply defective(bool is_at_once) {
+  reply out;
+  out.stream = std::make_unique<defective_source>(is_at_once);
+  return out;
+}
 
 } // namespace
 
@@ -222,6 +260,7 @@ BOOST_AUTO_TEST_CASE(a_live_reply_is_told_when_its_client_goes) {
   finish(); // ends only if the source was told
   BOOST_REQUIRE(feed.cancels.size() == 1u);
   BOOST_TEST((feed.cancels[0] == body_source::cancel_reason::client_gone));
+  BOOST_TEST(!result.is_complete);
 }
 
 BOOST_AUTO_TEST_CASE(a_next_request_during_a_live_reply_is_no_end) {
@@ -356,6 +395,32 @@ BOOST_AUTO_TEST_CASE(others_have_their_turn_while_requests_are_there_already) {
   loop.restart();
   BOOST_TEST(answered == requests);
   BOOST_TEST(most_in_a_turn <= 32);
+}
+
+BOOST_AUTO_TEST_CASE(a_defect_of_a_body_is_a_500_before_it_began_and_a_broken_reply_later) {
+  serve([] { return defective(true); });
+  ask();
+  BOOST_TEST(read_until("\r\n\r\n").starts_with("HTTP/1.1 500"));
+  finish();
+  BOOST_TEST(result.status == 500u);
+  connection_fixture later;
+  later.serve([] { return defective(false); });
+  later.ask();
+  BOOST_TEST(later.read_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+  BOOST_TEST(later.read_chunk().size() == 100'000u);
+  boost::system::error_code error;
+  asio::read(later.socket, asio::dynamic_buffer(later.received), error);
+  BOOST_TEST(later.received.empty());
+  later.finish();
+  BOOST_TEST(!later.result.is_complete);
+}
+
+BOOST_FIXTURE_TEST_CASE(an_old_client_sees_that_its_body_broke_off, tcp_connection_fixture) {
+  serve([] { return defective(false); });
+  asio::write(socket, asio::buffer(std::string{"GET / HTTP/1.0\r\n\r\n"}));
+  boost::system::error_code error;
+  asio::read(socket, asio::dynamic_buffer(received), error);
+  BOOST_TEST(error == asio::error::connection_reset);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -86,6 +86,29 @@ BOOST_AUTO_TEST_CASE(a_replay_leaves_the_connection_in_a_sane_state) {
   BOOST_TEST(client.get(target(id)).body.find("completion") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(a_client_that_has_said_all_gets_the_whole_log) {
+  auto id = add(status::EXECUTING);
+  for (int i = 0; i < 100; ++i) {
+    print(id, std::string(4000, 'x')); // many pages
+  }
+  inside.end_operation(id, status::SUCCESS);
+  auto client = this->client();
+  client.send("GET " + target(id, "?follow=1") +
+              " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n");
+  client.finish_sending();
+  BOOST_TEST(mentions(client.read_answer().body, "event: completion"));
+}
+
+BOOST_AUTO_TEST_CASE(a_follower_that_has_said_all_sees_that_the_log_is_not_whole) {
+  auto id = add(status::EXECUTING);
+  print(id, "one");
+  auto stream = open(id, "?follow=1");
+  BOOST_TEST(stream.next_event().has_value());
+  stream.finish_sending();
+  BOOST_TEST(stream.rest().empty());
+  BOOST_TEST(!stream.broken().empty());
+}
+
 BOOST_AUTO_TEST_CASE(what_is_recorded_of_a_live_operation_comes_without_waiting) {
   auto id = add(status::EXECUTING);
   print(id, "so far");

@@ -168,4 +168,13 @@ BOOST_AUTO_TEST_CASE(other_expectations_are_refused) {
   BOOST_TEST(client.is_closed_by_server());
 }
 
+BOOST_AUTO_TEST_CASE(what_follows_the_last_chunk_is_no_header) {
+  auto client = this->client();
+  client.send(post("Transfer-Encoding: chunked\r\n",
+                   "5\r\nhello\r\n0\r\nIdempotency-Key: " + std::string(300, 'x') + "\r\n\r\n") +
+              smuggled);
+  BOOST_TEST(client.read_answer().status == 201u); // such a key would be too long
+  BOOST_TEST(client.read_answer().status == 200u);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

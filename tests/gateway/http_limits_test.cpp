@@ -1,6 +1,8 @@
 #include "tests/gateway/server_fixture.hpp"
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -86,6 +88,53 @@ BOOST_AUTO_TEST_CASE(a_client_that_reads_too_slowly_is_cut_off) {
   std::unique_lock lock{inside.mutex};
   auto is_over = inside.asked.wait_for(lock, 60s, [&] { return inside.inspect_closes == 1; });
   BOOST_TEST(is_over);
+}
+
+BOOST_AUTO_TEST_CASE(a_client_that_takes_a_stored_file_too_slowly_is_cut_off) {
+  inside.config.http.stall_timeout = 1s;
+  inside.config.http.rate_bytes_min = 1ull << 40; // nobody is so fast
+  inside.config.state_dir = folder;
+  const auto id = inside.add_image("default", {});
+  const std::string content(60'000'000, '\0');
+  std::filesystem::create_directory(folder / "images");
+  const auto file = folder / "images" / (id.text() + ".qcow2");
+  std::ofstream{file}.flush();
+  std::filesystem::resize_file(file, content.size());
+  inside.paths["/f"] = {content, {}, false, {}, id};
+  auto client = this->client();
+  auto other = this->client();
+  client.send(raw("GET /v1/inspect/" + id.text() + "/download?path=/f"));
+  // Reads on and on, with other requests in between for slowness.
+  std::size_t bytes = 0;
+  for (auto part = client.read_some(); part > 0; part = client.read_some()) {
+    bytes += part;
+    if (bytes >= content.size()) {
+      break;
+    }
+    for (int i = 0; i < 8; ++i) {
+      BOOST_REQUIRE(other.get("/healthz").status == 200u);
+    }
+  }
+  BOOST_TEST(bytes < content.size());
+}
+
+BOOST_AUTO_TEST_CASE(a_blank_line_is_no_request_that_has_begun) {
+  inside.config.http.header_timeout = 1s;
+  inside.config.http.idle_timeout = 3s;
+  auto client = this->client();
+  client.send("\r\n");
+  BOOST_TEST(client.is_closed_by_server()); // and is told nothing
+}
+
+BOOST_AUTO_TEST_CASE(a_body_of_too_many_values_is_413) {
+  std::string zeros = "0";
+  for (int i = 0; i < 300'000; ++i) {
+    zeros += ",0";
+  }
+  auto client = this->client();
+  auto answer = client.post("/v1/instances", R"({"args":[)" + zeros + "]}");
+  BOOST_TEST(answer.status == 413u);
+  BOOST_TEST(mentions(error_of(answer), "values"));
 }
 
 BOOST_AUTO_TEST_CASE(one_address_cannot_take_every_connection) {

@@ -326,4 +326,29 @@ BOOST_AUTO_TEST_CASE(accepted_sockets_are_not_inherited_by_children) {
   BOOST_TEST(inheritable == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(head_says_what_get_would) {
+  inside.paths["/"] = {.data = {},
+                       .entries = std::vector<std::string>(2000, "name"),
+                       .is_directory = true,
+                       .announced_bytes = {},
+                       .stored = {}};
+  inside.paths["/f"] = {std::string(3000, 'x'), {}, false, {}, {}};
+  const auto image = "/v1/inspect/" + inside.add_image("default", {}).text();
+  auto client = this->client();
+  for (const auto& target :
+       {std::string{"/openapi.yaml"}, std::string{"/v1/whoami"}, std::string{"/v1/images"},
+        image + "/list?path=/", image + "/download?path=/f", image + "/archive?path=/f"}) {
+    for (const auto* coding : {"gzip", "identity"}) {
+      const http_client::header_list headers{{"Accept-Encoding", coding}};
+      auto get = client.request("GET", target, {}, headers);
+      auto head = client.request("HEAD", target, {}, headers);
+      BOOST_TEST(get.status == 200u, target);
+      BOOST_TEST(head.status == get.status, target);
+      for (const auto* name : {"Content-Type", "Content-Length", "Content-Encoding", "Vary"}) {
+        BOOST_TEST(head.header(name) == get.header(name), target << " " << coding << " " << name);
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -9,6 +9,7 @@
 #include <boost/beast/http.hpp>
 
 #include <fstream>
+#include <future>
 #include <optional>
 #include <string>
 
@@ -67,6 +68,12 @@ public:
     send("GET " + target + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n" + headers +
          "\r\n");
     return read_answer();
+  }
+
+  /// The bytes of an answer, all or the first few.
+  std::size_t read_bytes(std::size_t bytes_max, boost::system::error_code& error) {
+    std::string bytes(bytes_max, '\0');
+    return asio::read(stream_, asio::buffer(bytes), error);
   }
 
   boost::system::error_code read_end() {
@@ -199,6 +206,23 @@ BOOST_AUTO_TEST_CASE(files_that_cannot_be_used_are_named) {
   std::ofstream{folder / "text"} << "no certificate";
   use({folder / "text", good.key});
   BOOST_TEST(mentions(why_not(), "http.tls_certificate"));
+}
+
+BOOST_AUTO_TEST_CASE(a_reply_under_way_when_the_server_stops_ends_in_order) {
+  inside.paths["/f"] = {std::string(30'000'000, 'x'), {}, false, {}, {}}; // more than sockets hold
+  auto download = "/v1/inspect/" + inside.add_image("default", {}).text() + "/download?path=/f";
+  tls_client idle{running().port()};
+  BOOST_REQUIRE(idle.greet());
+  BOOST_TEST(idle.get("/healthz").status == 200u);
+  tls_client busy{running().port()};
+  BOOST_REQUIRE(busy.greet());
+  busy.send("GET " + download + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n");
+  boost::system::error_code error;
+  BOOST_TEST(busy.read_bytes(1000, error) == 1000u);
+  auto left = std::async(std::launch::async, [this] { return server->drain(1h); });
+  idle.read_end(); // the server has begun to
+  BOOST_TEST(busy.read_bytes(40'000'000, error) > 29'999'000u);
+  BOOST_TEST(error == asio::error::eof); // and not a cut
 }
 
 BOOST_AUTO_TEST_SUITE_END()

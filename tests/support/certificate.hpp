@@ -20,15 +20,17 @@ struct certificate_files {
   std::filesystem::path key;
 };
 
-/// Valid from an hour ago until `valid_seconds` from now, for localhost and the loopback address.
+/// Valid from `begin_seconds` until `valid_seconds` from now, for localhost and the loopback
+/// address.
 inline certificate_files make_certificate(const std::filesystem::path& folder,
-                                          const std::string& name, long valid_seconds = 86'400) {
+                                          const std::string& name, long valid_seconds = 86'400,
+                                          long begin_seconds = -3600) {
   std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key{EVP_EC_gen("P-256"), &EVP_PKEY_free};
   std::unique_ptr<X509, decltype(&X509_free)> made{X509_new(), &X509_free};
   auto* certificate = made.get();
   X509_set_version(certificate, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-  X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
+  X509_gmtime_adj(X509_getm_notBefore(certificate), begin_seconds);
   X509_gmtime_adj(X509_getm_notAfter(certificate), valid_seconds);
   X509_set_pubkey(certificate, key.get());
   auto* subject = X509_get_subject_name(certificate);

@@ -93,6 +93,11 @@ public:
     http::read_header(socket_, buffer_, parser_);
   }
 
+  /// The client sends no more, and still reads.
+  void finish_sending() {
+    socket_.shutdown(http_client::protocol::socket::shutdown_send);
+  }
+
   unsigned status() {
     return parser_.get().result_int();
   }

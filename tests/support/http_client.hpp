@@ -13,6 +13,8 @@
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -110,6 +112,13 @@ public:
     boost::system::error_code error;
     auto count = boost::asio::read(socket_, boost::asio::buffer(&byte, 1), error);
     return count == 0 && buffer_.size() == 0;
+  }
+
+  /// Some bytes as they come, at most 4 KiB; 0 when the connection has ended, however.
+  std::size_t read_some() {
+    std::array<char, 4096> bytes{};
+    boost::system::error_code error;
+    return socket_.read_some(boost::asio::buffer(bytes), error);
   }
 
   /// The client sends no more, and still reads.
