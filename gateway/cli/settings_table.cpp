@@ -177,7 +177,7 @@ void add_limits(std::vector<setting>& rows) {
                            "worker process."));
   rows.push_back(duration_row({"limits", "inspect_idle_timeout"},
                               FIELD(limits.inspect_idle_timeout), seconds{1}, seconds{3'600},
-                              "A listing or download that its client does not read on for so long "
+                              "A listing or search that its client does not read on for so long "
                               "is ended."));
 }
 
