@@ -17,6 +17,9 @@ using storage::cluster_number;
 /// A file whose every cluster lies elsewhere costs a message each 32 MiB.
 constexpr std::size_t ranges_max = 8192;
 
+/// Of one answer: as many as its frame has words. Elements without a size would take no room in it.
+constexpr std::size_t parts_max = limits::channel_frame_bytes_max / sizeof(capnp::word);
+
 struct range {
   std::string data;
   uuid file;
@@ -42,6 +45,9 @@ range find(const storage::block_index& index, std::uint64_t offset_bytes, std::u
 } // namespace
 
 result<void> image_places::add(capnp::List<proto::DiskPart>::Reader parts) {
+  if (parts.size() > parts_max) {
+    return fail(storage::ec::damaged, "the reader of the image told too many places at once");
+  }
   for (auto told : parts) {
     part p{{reinterpret_cast<const char*>(told.getData().begin()), told.getData().size()},
            told.getOffset(),

@@ -20,7 +20,9 @@ namespace coppice {
 ///
 /// Problem: the content of a large file need not pass through the process that parses the file
 /// system, nor through any buffer of ours; but what that process says was written by a hostile
-/// guest. So it may name the bytes of its own image's disk, and nothing else.
+/// guest. So it may name the bytes of its own image's disk, and nothing else. (It may also give
+/// bytes itself, a few in each answer, as the headers of an archive are: these tell only what it
+/// knows, which is its image.)
 /// Guarantee: every range lies inside the disk of that image, hence in files that its index names;
 /// together they are no more than was announced. What was told is held until it is taken, no more
 /// than one answer's.

@@ -21,7 +21,7 @@ class block_cache final : public block_source {
 public:
   static constexpr std::size_t page_bytes = 64u << 10;
 
-  /// A read of so much that starts where no page is goes to the disk as it is.
+  /// A read of so much goes to the disk as it is.
   static constexpr std::size_t passed_by_bytes = 512u << 10;
 
   explicit block_cache(std::unique_ptr<block_source> disk, std::size_t pages_max = 384)

@@ -19,9 +19,11 @@
 /// Problem: every number on that disk may be a lie: sizes, block numbers, tree depths, inode
 /// numbers, names. libext2fs reads inodes and extent trees (with their checksums); what decides how
 /// much is read, how deep and how often is decided here.
-/// Guarantee: nothing outside the disk is read, every loop is bounded by the disk's size or a
+/// Guarantee: nothing outside the disk is read, every loop is bounded by what is asked for or a
 /// limit below, and what contradicts itself is `damaged`. Directories are read as plain lists of
 /// entries; their hash index is never followed, so it cannot mislead. One thread at a time.
+/// A file's size is its own claim: 16 TiB may stand on a single block. Who goes through a file does
+/// it piece by piece, and looks at the clock between them.
 namespace coppice::storage::inspection {
 
 /// All of an image's inodes (4,194,304) with names of 255 bytes in one directory: about 1.1 GiB.

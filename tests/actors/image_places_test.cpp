@@ -5,6 +5,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -105,6 +106,26 @@ BOOST_AUTO_TEST_CASE(a_reader_tells_neither_more_nor_less_than_it_announced) {
   BOOST_TEST(whole.may_end());
   image_places any{index, std::nullopt};
   BOOST_TEST(any.may_end());
+}
+
+BOOST_AUTO_TEST_CASE(a_list_of_nothings_is_no_longer_than_its_message) {
+  // The list's head is the last word of this: how many elements, each of no words.
+  const auto empty = told({});
+  constexpr std::size_t words = 200'000;
+  auto large = kj::heapArray<capnp::word>(words + 1);
+  std::memset(large.begin(), 0, large.size() * sizeof(capnp::word));
+  std::memcpy(large.begin(), empty.words().begin(), empty.bytes().size());
+  auto numbers = reinterpret_cast<std::uint32_t*>(large.begin());
+  const auto head = 2 * (empty.words().size() - 1);
+  numbers[1] = words;
+  numbers[head] = 300'000u << 2;
+  numbers[head + 1] = 0;
+  const frame<proto::InspectAnswer> many{kj::mv(large)};
+  auto view = many.view();
+  BOOST_REQUIRE(view->getParts().size() == 300'000u);
+  image_places places{index, std::nullopt};
+  BOOST_TEST(places.add(view->getParts()).has_error());
+  BOOST_TEST(places.empty());
 }
 
 BOOST_AUTO_TEST_CASE(scattered_content_comes_in_several_messages) {
