@@ -1,5 +1,7 @@
 #include "storage/tar_header.hpp"
 
+#include "protocol/utf8.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -56,27 +58,6 @@ std::size_t split_of(std::string_view path) {
   const auto slash = path.rfind('/', std::min(prefix_field.bytes, path.size() - 2));
   const bool fits = slash != path.npos && slash > 0 && path.size() - slash - 1 <= name_field.bytes;
   return fits ? slash : path.npos;
-}
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[at]);
-    const std::size_t length = lead < 0x80                    ? 1
-                               : lead >= 0xc2 && lead <= 0xdf ? 2
-                               : lead >= 0xe0 && lead <= 0xef ? 3
-                               : lead >= 0xf0 && lead <= 0xf4 ? 4
-                                                              : 0;
-    if (length == 0 || length > text.size() - at) {
-      return false;
-    }
-    for (std::size_t i = 1; i < length; ++i) {
-      if ((static_cast<unsigned char>(text[at + i]) & 0xc0u) != 0x80u) {
-        return false;
-      }
-    }
-    at += length;
-  }
-  return true;
 }
 
 /// "LENGTH KEY=VALUE\n", where the length counts itself.

@@ -14,41 +14,6 @@ constexpr std::string_view alphabet =
 constexpr std::string_view hex_digits = "0123456789abcdef";
 constexpr std::string_view replacement = "\xEF\xBF\xBD";
 
-unsigned byte_at(std::string_view text, std::size_t index) {
-  return index < text.size() ? static_cast<unsigned char>(text[index]) : 0u;
-}
-
-bool is_continuation(unsigned byte) {
-  return (byte & 0xC0u) == 0x80u;
-}
-
-/// Bytes of the well-formed character that `text` begins with (RFC 3629, table 3-7 of Unicode);
-/// 0: it begins with none.
-std::size_t character_bytes(std::string_view text) {
-  unsigned first = byte_at(text, 0);
-  unsigned second = byte_at(text, 1);
-  if (first < 0x80u) {
-    return 1;
-  }
-  if (first >= 0xC2u && first <= 0xDFu) {
-    return is_continuation(second) ? 2 : 0;
-  }
-  if (first >= 0xE0u && first <= 0xEFu) {
-    unsigned low = first == 0xE0u ? 0xA0u : 0x80u;
-    unsigned high = first == 0xEDu ? 0x9Fu : 0xBFu;
-    return second >= low && second <= high && is_continuation(byte_at(text, 2)) ? 3 : 0;
-  }
-  if (first >= 0xF0u && first <= 0xF4u) {
-    unsigned low = first == 0xF0u ? 0x90u : 0x80u;
-    unsigned high = first == 0xF4u ? 0x8Fu : 0xBFu;
-    return second >= low && second <= high && is_continuation(byte_at(text, 2)) &&
-                   is_continuation(byte_at(text, 3))
-               ? 4
-               : 0;
-  }
-  return 0;
-}
-
 /// Which bytes stand for themselves in a string, whatever is around them.
 constexpr std::array<bool, 256> make_literals() {
   std::array<bool, 256> out{};
@@ -112,7 +77,7 @@ void append_json_escaped(std::string& out, std::string_view text) {
     const auto c = static_cast<unsigned char>(text[at]);
     const auto bytes = is_literal(text[at]) ? std::size_t{1}
                        : c < 0x80           ? std::size_t{0}
-                                            : character_bytes(text.substr(at));
+                                            : utf8_character_bytes(text.substr(at));
     if (bytes > 0) {
       at += bytes;
       continue;
@@ -152,17 +117,6 @@ bool is_plain(std::string_view bytes) {
     if ((c < 32 || c > 126) && c != '\t' && c != '\n' && c != '\r') {
       return false;
     }
-  }
-  return true;
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const auto bytes = character_bytes(text);
-    if (bytes == 0) {
-      return false;
-    }
-    text.remove_prefix(bytes);
   }
   return true;
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "protocol/utf8.hpp"
+
 #include <concepts>
 #include <cstdint>
 #include <optional>
@@ -23,9 +25,6 @@ void append_json_escaped(std::string& out, std::string_view text);
 /// Whether every byte is 32..126, tab, newline or carriage return: such output travels as it is,
 /// everything else as base64.
 bool is_plain(std::string_view bytes);
-
-/// Whether the text is whole characters of UTF-8.
-bool is_utf8(std::string_view text);
 
 /// Base64 of a stream of pieces: the value of the whole, whatever the borders.
 class base64_encoder {

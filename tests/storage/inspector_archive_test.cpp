@@ -146,6 +146,9 @@ BOOST_AUTO_TEST_CASE(what_ustar_cannot_say_is_in_extended_headers) {
   large.path = "l";
   large.size_bytes = 8ull << 30;
   BOOST_CHECK(tar_header(large).find("size=8589934592\n") != std::string::npos);
+  tar_entry surrogate; // no character, hence no text
+  surrogate.path = "\xED\xA0\x80" + std::string(300, 'x');
+  BOOST_CHECK(tar_header(surrogate).find("hdrcharset=BINARY\n") != std::string::npos);
   large.size_bytes -= 1;
   BOOST_CHECK_EQUAL(tar_header(large).size(), tar_block_bytes);
 }
