@@ -77,8 +77,8 @@ catalog_writer_actor::behavior_type writer_door(catalog_writer_actor::pointer se
       [=](const frame<proto::DeleteImage>& m) { return self->delegate(to, m); },
       [=](const frame<proto::PutFile>& m) { return self->delegate(to, m); },
       [=](const frame<proto::TrimEvents>& m) { return self->delegate(to, m); },
-      [](const frame<proto::Tick>&) {
-        // nop
+      [=](const frame<proto::Tick>&) {
+        std::exchange(s->held, {})(); // here, as a promise is its actor's
       },
   };
 }
@@ -196,7 +196,7 @@ struct fixture : test::node_fixture {
   }
 
   void release() {
-    std::exchange(writes->held, {})();
+    self->send(door, make_frame<proto::Tick>());
     drain();
   }
 
