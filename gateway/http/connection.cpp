@@ -101,6 +101,7 @@ bool connection::has_request() const {
 /// Nothing of a request is here: thousands of connections wait so. The first bytes of the next.
 asio::awaitable<error_code> connection::wait_idle(clock::time_point deadline) {
   is_idle_ = true;
+  head_.clear();
   buffer_.clear();
   buffer_.shrink_to_fit();
   if (!transport_.is_encrypted()) {
