@@ -85,6 +85,14 @@ struct fixture : test::node_fixture {
                                          id.to(r.initId());
                                        }));
   }
+
+  /// As by work that has begun.
+  void begin_log(const uuid& id) {
+    BOOST_REQUIRE(ask<proto::Done>(writer, make_frame<proto::AppendEvents>([&](auto r) {
+                                     id.to(r.initOperation());
+                                     r.initEvents(1)[0].initInit();
+                                   })));
+  }
 };
 
 } // namespace
@@ -193,11 +201,7 @@ BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_l
   auto record = instance_record(id, uuid::random());
   put(record);
   put(edited(record, [](auto r) { r.setStatus(status::EXECUTING); }));
-  auto appended = ask<proto::Done>(writer, make_frame<proto::AppendEvents>([&](auto r) {
-                                     id.to(r.initOperation());
-                                     r.initEvents(1)[0].initInit();
-                                   }));
-  BOOST_REQUIRE(appended);
+  begin_log(id);
   start();
   BOOST_TEST(begun.empty());
   auto ended = stored(id);
@@ -214,11 +218,7 @@ BOOST_AUTO_TEST_CASE(running_work_of_a_dead_server_ends_as_failed_with_a_whole_l
 BOOST_AUTO_TEST_CASE(work_whose_record_was_left_behind_by_its_events_does_not_run_again) {
   auto id = uuid::random();
   put(instance_record(id, uuid::random()));
-  auto appended = ask<proto::Done>(writer, make_frame<proto::AppendEvents>([&](auto r) {
-                                     id.to(r.initOperation());
-                                     r.initEvents(1)[0].initInit();
-                                   }));
-  BOOST_REQUIRE(appended);
+  begin_log(id);
   start();
   BOOST_TEST(begun.empty());
   BOOST_TEST((stored(id).view()->getStatus() == status::FAILED));
