@@ -35,12 +35,11 @@ struct fixture : server_fixture {
   }
 
   event_stream open(const uuid& id, const std::string& query = {},
-                    const event_stream::header_list& headers = {}) {
+                    const header_list& headers = {}) {
     return event_stream{running().port(), "secret", target(id, query), headers};
   }
 
-  names all(const uuid& id, const std::string& query = {},
-            const event_stream::header_list& headers = {}) {
+  names all(const uuid& id, const std::string& query = {}, const header_list& headers = {}) {
     auto stream = open(id, query, headers);
     auto frames = stream.rest();
     BOOST_TEST(stream.broken().empty(), stream.broken());
@@ -250,7 +249,7 @@ BOOST_AUTO_TEST_CASE(a_log_that_goes_while_it_is_sent_breaks_the_stream) {
 BOOST_AUTO_TEST_CASE(wrong_questions_are_refused_with_the_reason) {
   auto id = add_finished();
   auto client = this->client();
-  auto refused = [&](const std::string& query, const http_client::header_list& headers = {}) {
+  auto refused = [&](const std::string& query, const header_list& headers = {}) {
     auto answer = client.request("GET", target(id, query), {}, headers);
     BOOST_TEST(answer.status == 400u, query);
     return error_of(answer);

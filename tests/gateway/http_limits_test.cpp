@@ -206,7 +206,7 @@ namespace {
 
 http_answer ask_from(http_client& client, const std::string& origin,
                      const std::string& method = "GET") {
-  http_client::header_list headers{{"Origin", origin}};
+  header_list headers{{"Origin", origin}};
   if (method == "OPTIONS") {
     headers.emplace_back("Access-Control-Request-Method", "PATCH");
     headers.emplace_back("Access-Control-Request-Headers", "authorization");

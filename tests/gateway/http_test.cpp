@@ -339,7 +339,7 @@ BOOST_AUTO_TEST_CASE(head_says_what_get_would) {
        {std::string{"/openapi.yaml"}, std::string{"/v1/whoami"}, std::string{"/v1/images"},
         image + "/list?path=/", image + "/download?path=/f", image + "/archive?path=/f"}) {
     for (const auto* coding : {"gzip", "identity"}) {
-      const http_client::header_list headers{{"Accept-Encoding", coding}};
+      const header_list headers{{"Accept-Encoding", coding}};
       auto get = client.request("GET", target, {}, headers);
       auto head = client.request("HEAD", target, {}, headers);
       BOOST_TEST(get.status == 200u, target);

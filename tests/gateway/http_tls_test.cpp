@@ -1,10 +1,10 @@
 #include "tests/gateway/server_fixture.hpp"
 #include "tests/support/certificate.hpp"
 
-#include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/read_until.hpp>
+#include <boost/asio/read.hpp>
 #include <boost/asio/ssl.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
@@ -58,7 +58,6 @@ public:
     http::read(stream_, buffer_, parser);
     http_answer out;
     out.status = parser.get().result_int();
-    out.headers = parser.get().base();
     out.body = std::move(parser.get().body());
     out.keep_alive = parser.keep_alive();
     return out;

@@ -29,7 +29,7 @@ struct refusals_fixture : server_fixture {
 
   /// The `error` of the refusal; empty: it was none, or not as it must be, which has been told.
   std::string refused(const std::string& method, const std::string& target, unsigned status,
-                      const std::string& body = {}, const http_client::header_list& headers = {}) {
+                      const std::string& body = {}, const header_list& headers = {}) {
     auto answer = kept().request(method, target, body, headers);
     return told(answer, status, method + " " + target.substr(0, 200) + " " + body.substr(0, 200));
   }

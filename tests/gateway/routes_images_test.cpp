@@ -1,5 +1,7 @@
 #include "tests/gateway/routes_fixture.hpp"
 
+#include <boost/json/parse.hpp>
+
 #include <string>
 #include <utility>
 #include <vector>

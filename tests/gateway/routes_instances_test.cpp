@@ -1,6 +1,9 @@
 #include "protocol/limits.hpp"
 #include "tests/gateway/routes_fixture.hpp"
 
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
 #include <string>
 
 using namespace coppice;

@@ -1,6 +1,8 @@
 #include "protocol/limits.hpp"
 #include "tests/gateway/server_fixture.hpp"
 
+#include <boost/json/serialize.hpp>
+
 #include <functional>
 #include <string>
 #include <string_view>

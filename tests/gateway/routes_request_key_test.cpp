@@ -1,6 +1,8 @@
 #include "actors/requests.hpp"
 #include "tests/gateway/routes_fixture.hpp"
 
+#include <boost/json/serialize.hpp>
+
 #include <string>
 #include <vector>
 

@@ -2,6 +2,8 @@
 #include "tests/gateway/description.hpp"
 #include "tests/gateway/routes_fixture.hpp"
 
+#include <boost/json/parse.hpp>
+
 #include <string>
 #include <utility>
 #include <vector>

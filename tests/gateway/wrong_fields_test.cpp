@@ -1,5 +1,8 @@
 #include "tests/gateway/refusals_fixture.hpp"
 
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
 #include <string>
 #include <vector>
 

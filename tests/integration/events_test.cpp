@@ -109,7 +109,7 @@ BOOST_AUTO_TEST_CASE(all_followers_of_a_run_see_what_the_replay_shows) {
   std::mt19937 random{7};
   std::vector<sse_frame> resumed;
   for (bool is_over = false; !is_over;) {
-    event_stream::header_list headers;
+    header_list headers;
     if (!resumed.empty()) {
       headers.emplace_back("Last-Event-Id", std::to_string(*resumed.back().id));
     }

@@ -212,7 +212,7 @@ BOOST_AUTO_TEST_CASE(an_image_cannot_be_seen_from_another_project) {
   auto client = server().connect();
   auto answer = client.request("GET", "/v1/inspect/" + base() + "/list?path=/", {}, {});
   BOOST_TEST(answer.status == 200u);
-  http_client::header_list as_other{{"Authorization", "Bearer " + other}};
+  header_list as_other{{"Authorization", "Bearer " + other}};
   BOOST_TEST(client.request("GET", "/v1/inspect/" + base() + "/list?path=/", {}, as_other).status ==
              404u);
   BOOST_TEST(client

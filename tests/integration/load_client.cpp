@@ -65,7 +65,7 @@ load_client::load_client(const node& server, std::string base, std::string name,
 }
 
 http_answer load_client::ask(const std::string& method, const std::string& target, unsigned status,
-                             std::string body, const http_client::header_list& headers) {
+                             std::string body, const header_list& headers) {
   auto answer = http_->request(method, target, std::move(body), headers);
   if (!answer.keep_alive) {
     http_.emplace(server_.port(), server_.own_token());
@@ -91,8 +91,7 @@ json::object load_client::shell(const std::string& image, const std::string& scr
   return {{"command", script}, {"shell", true}, {"image", image}, {"timeout", 600}};
 }
 
-std::string load_client::spawn(const json::object& request,
-                               const http_client::header_list& headers) {
+std::string load_client::spawn(const json::object& request, const header_list& headers) {
   return uuid_in(ask("POST", "/v1/instances", 201, json::serialize(request), headers));
 }
 
@@ -168,7 +167,7 @@ void load_client::run_timing_out() {
 
 void load_client::run_cancelled() {
   const auto request = shell(base_, "sleep 1000");
-  const http_client::header_list once{
+  const header_list once{
       {"Idempotency-Key", name_ + "-" + base_ + "-" + std::to_string(random_())}};
   const auto operation = spawn(request, once);
   insist(spawn(request, once) == operation, "the same key gave two operations");
@@ -186,7 +185,7 @@ void load_client::run_followed() {
   auto idle = server_.events(operation, "?follow=1"); // never read, closed at the end
   std::vector<std::string> seen;
   for (std::optional<std::uint64_t> last; seen.empty() || seen.back() != "completion";) {
-    event_stream::header_list headers;
+    header_list headers;
     if (last) {
       headers.emplace_back("Last-Event-Id", std::to_string(*last));
     }

@@ -61,10 +61,9 @@ public:
 
 private:
   http_answer ask(const std::string& method, const std::string& target, unsigned status,
-                  std::string body = {}, const http_client::header_list& headers = {});
+                  std::string body = {}, const header_list& headers = {});
   boost::json::object shell(const std::string& image, const std::string& script) const;
-  std::string spawn(const boost::json::object& request,
-                    const http_client::header_list& headers = {});
+  std::string spawn(const boost::json::object& request, const header_list& headers = {});
   /// Follows it to its completion and gives its record.
   boost::json::object wait(const std::string& operation);
   boost::json::object run(const boost::json::object& request);

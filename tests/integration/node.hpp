@@ -81,7 +81,7 @@ public:
 
   /// The events of an operation, on a connection of its own.
   event_stream events(const std::string& operation, const std::string& query = {},
-                      const event_stream::header_list& headers = {}) const {
+                      const header_list& headers = {}) const {
     return {port_, token_, "/v1/operations/" + operation + "/events" + query, headers};
   }
 

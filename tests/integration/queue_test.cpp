@@ -81,7 +81,7 @@ BOOST_AUTO_TEST_CASE(a_project_with_one_run_waits_for_one_slot_however_many_anot
   auto base = server.import_busybox();
   server.command("import oci:" + (folder.path() / "test-layout").string() +
                  " --tag busybox:latest --project other");
-  const http_client::header_list as_other{{"Authorization", "Bearer " + server.token("other")}};
+  const header_list as_other{{"Authorization", "Bearer " + server.token("other")}};
 
   auto first = server.spawn({{"command", "sleep 1000"}, {"shell", true}, {"image", base}});
   server.wait_for(first, {"EXECUTING"});
