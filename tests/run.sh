@@ -121,23 +121,27 @@ stage "fuzzing, $fuzz_seconds s for each target"
 cmake -G Ninja -S . -B build-fuzz -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_FUZZ=ON \
   -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 >/dev/null
 ninja -C build-fuzz -j "$jobs"
-fuzzed=0
-while IFS= read -r target; do
+# fuzz TARGET : its words are shown if it finds something.
+fuzz() {
+  local target=$1 name grown folder seeds=() log
   name=$(basename "$target")
   grown=build-fuzz/corpus/$name # what it finds is kept, so that the next run starts from there
+  log=build-fuzz/$name.log
   mkdir -p "$grown" build-fuzz/crashes
-  seeds=()
   for folder in "tests/fuzz/corpus/$name" "tests/fuzz/corpus/${name%_fuzz}"; do
     [ ! -d "$folder" ] || seeds+=("$folder")
   done
-  echo "$name"
   "$target" -max_total_time="$fuzz_seconds" -timeout=60 -rss_limit_mb=2048 -verbosity=0 \
     -print_final_stats=0 -artifact_prefix="build-fuzz/crashes/$name-" \
-    "$grown" ${seeds[@]+"${seeds[@]}"}
-  fuzzed=$((fuzzed + 1))
-done < <(find build-fuzz/tests/fuzz -maxdepth 1 -type f -name '*_fuzz' -perm -u+x | sort)
-[ "$fuzzed" -gt 0 ] || { echo "no fuzz target was built" >&2; exit 1; }
-echo "$fuzzed targets, no finding"
+    "$grown" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1 || { cat "$log"; echo "$name: FAILED"; return 1; }
+  echo "$name: no finding"
+}
+export -f fuzz
+export fuzz_seconds
+mapfile -t targets < <(find build-fuzz/tests/fuzz -maxdepth 1 -type f -name '*_fuzz' -perm -u+x | sort)
+[ "${#targets[@]}" -gt 0 ] || { echo "no fuzz target was built" >&2; exit 1; }
+printf '%s\0' "${targets[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'fuzz "$1"' fuzz
+echo "${#targets[@]} targets, no finding"
 
 finish_stage
 stage_name=
